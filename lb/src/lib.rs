@@ -1,1 +1,6 @@
-//! .
+//! The front door: takes `/invoke` and `/t` over HTTP, resolves the function and hands the call to
+//! a runner.
+
+pub mod runner;
+
+pub use runner::Runner;

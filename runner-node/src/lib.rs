@@ -2,3 +2,5 @@
 //! containers.
 
 pub mod driver;
+pub mod evictor;
+pub mod resources;

@@ -1,0 +1,296 @@
+//! Which idle containers must go so that a container of another function can start (spec/04 4.8).
+//!
+//! Each container registers once, for life. Its [`Registration`] is in one of three states, behind
+//! a lock of its own that is held for nanoseconds:
+//!
+//! ```text
+//!            offer                    evict
+//!   busy ───────────────► idle ───────────────► evicted
+//!        ◄───────────────
+//!            try_claim
+//! ```
+//!
+//! The protocol with the slot queue: push a slot, then nothing else: [`Registration::offer`] makes
+//! the container evictable; whoever takes the slot out again (a call, or the container itself, to end on
+//! its idle time-out) calls [`Registration::try_claim`] under the queue's lock, and has the container
+//! only if that returns true. If it returns false the container was evicted: the slot is thrown
+//! away and the next one is tried. So a call and an eviction can never both have it, and the one
+//! that comes first wins. The evictor never takes the slot queue's lock.
+//!
+//! An evicted container learns of it through [`Registration::evicted`], ends, gives back its resource
+//! token, and only then drops its registration: that is what the [`Eviction`] waits for, so that
+//! who asked looks again when the capacity is really free.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use domain::SlotKey;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio_util::sync::CancellationToken;
+
+use crate::resources::Resources;
+
+/// The registered containers of a node; clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Evictor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// By number of registration. Taken at the birth and death of containers and to evict, never
+    /// on the path of a call.
+    containers: Mutex<Containers>,
+    searches: AtomicUsize,
+    idled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Containers {
+    next_number: u64,
+    registered: BTreeMap<u64, Arc<Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    slot_key: SlotKey,
+    held: Resources,
+    state: Mutex<State>,
+    evicted: CancellationToken,
+    released: CancellationToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Busy,
+    Idle { since: Instant },
+    Evicted,
+}
+
+impl Evictor {
+    /// An evictor that knows of no container.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a container known that holds the resources `held`; it is busy at first. One that
+    /// holds nothing is never evicted.
+    pub fn register(&self, slot_key: SlotKey, held: Resources) -> Registration {
+        let mut containers = self.shared.containers();
+        let number = containers.next_number;
+        containers.next_number += 1;
+        let entry = Arc::new(Entry {
+            number,
+            slot_key,
+            held,
+            state: Mutex::new(State::Busy),
+            evicted: CancellationToken::new(),
+            released: CancellationToken::new(),
+        });
+        if !held.is_zero() {
+            containers.registered.insert(number, entry.clone());
+        }
+        Registration {
+            shared: self.shared.clone(),
+            entry,
+        }
+    }
+
+    /// Evicts idle containers, none of them of `own_key`, whose resources together with those of
+    /// containers that are already being evicted cover `missing`; or none at all when that is not possible.
+    ///
+    /// Those that are idle for the longest go first, and none goes whose resources are not needed
+    /// in addition to those of the others.
+    pub fn evict(&self, own_key: &SlotKey, missing: Resources) -> Option<Eviction> {
+        let containers = self.shared.containers();
+        let mut victims = Vec::new();
+        let mut wanted = missing;
+        let mut idle = Vec::new();
+        // The states stay locked until the choice is made, so that it is made for all at once: a
+        // call that wants one of them waits for it, and then gets it or sees it evicted.
+        for entry in containers.registered.values() {
+            let state = entry.state();
+            match *state {
+                State::Evicted => {
+                    wanted = wanted.saturating_sub(entry.held);
+                    victims.push(entry.clone());
+                }
+                State::Idle { since } if entry.slot_key != *own_key => {
+                    idle.push((since, entry, state));
+                }
+                State::Idle { .. } | State::Busy => {}
+            }
+        }
+        idle.sort_by_key(|(since, entry, _)| (*since, entry.number));
+        let held: Vec<_> = idle.iter().map(|(_, entry, _)| entry.held).collect();
+        let chosen = choose(&held, wanted)?;
+        let mut evicted = Vec::with_capacity(chosen.len());
+        for index in chosen {
+            if let Some((_, entry, state)) = idle.get_mut(index) {
+                **state = State::Evicted;
+                evicted.push(Arc::clone(entry));
+            }
+        }
+        drop(idle);
+        drop(containers);
+        for entry in &evicted {
+            entry.evicted.cancel();
+        }
+        let count = evicted.len();
+        victims.append(&mut evicted);
+        Some(Eviction { count, victims })
+    }
+
+    /// Watches for containers that become idle, for as long as somebody looks for victims.
+    pub(crate) fn search(&self) -> Search<'_> {
+        self.shared.searches.fetch_add(1, Ordering::SeqCst);
+        Search {
+            shared: &self.shared,
+        }
+    }
+}
+
+/// Picks from containers, the least valuable first, those to evict for `missing`: the shortest
+/// run from the front that covers it, without those that the others make unnecessary, the most
+/// valuable spared first. Nothing when all of them do not cover it.
+fn choose(held: &[Resources], missing: Resources) -> Option<Vec<usize>> {
+    let mut sum = Resources::default();
+    let mut chosen = Vec::new();
+    for (index, held) in held.iter().enumerate() {
+        if missing.fits_in(sum) {
+            break;
+        }
+        sum = sum.saturating_add(*held);
+        chosen.push(index);
+    }
+    if !missing.fits_in(sum) {
+        return None;
+    }
+    for index in (0..chosen.len()).rev() {
+        let without = chosen
+            .get(index)
+            .and_then(|container| held.get(*container))
+            .map(|held| sum.saturating_sub(*held));
+        if let Some(without) = without
+            && missing.fits_in(without)
+        {
+            sum = without;
+            chosen.remove(index);
+        }
+    }
+    Some(chosen)
+}
+
+impl Shared {
+    fn containers(&self) -> MutexGuard<'_, Containers> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A container's entry in the evictor. Keep it until the container's resource token was dropped.
+#[derive(Debug)]
+pub struct Registration {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+}
+
+impl Registration {
+    /// The container has nothing to do since `since`: from now on it may be evicted.
+    pub fn offer(&self, since: Instant) {
+        {
+            let mut state = self.entry.state();
+            if *state == State::Evicted {
+                return;
+            }
+            *state = State::Idle { since };
+        }
+        // A search that did not see this container idle has taken its lock before we did, and was
+        // counted before that.
+        if self.shared.searches.load(Ordering::SeqCst) > 0 {
+            self.shared.idled.notify_waiters();
+        }
+    }
+
+    /// Takes the idle container, which then cannot be evicted. False when it was evicted, or is
+    /// taken already.
+    pub fn try_claim(&self) -> bool {
+        let mut state = self.entry.state();
+        let idle = matches!(*state, State::Idle { .. });
+        if idle {
+            *state = State::Busy;
+        }
+        idle
+    }
+
+    /// Waits until the container is evicted. May be called again.
+    pub async fn evicted(&self) {
+        self.entry.evicted.cancelled().await;
+    }
+
+    /// Whether the container was evicted.
+    pub fn is_evicted(&self) -> bool {
+        *self.entry.state() == State::Evicted
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.shared
+            .containers()
+            .registered
+            .remove(&self.entry.number);
+        self.entry.released.cancel();
+    }
+}
+
+/// Containers on their way out.
+#[derive(Debug)]
+pub struct Eviction {
+    count: usize,
+    victims: Vec<Arc<Entry>>,
+}
+
+impl Eviction {
+    /// How many containers this eviction has added to those that were being evicted before.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Waits until the containers, and those that were being evicted before, have given back what
+    /// they held. Dropping it changes nothing for them.
+    pub async fn completed(&self) {
+        for victim in &self.victims {
+            victim.released.cancelled().await;
+        }
+    }
+}
+
+/// Somebody who looks for containers to evict.
+pub(crate) struct Search<'a> {
+    shared: &'a Shared,
+}
+
+impl Search<'_> {
+    /// Completes when a container becomes idle after this call.
+    pub(crate) fn idled(&self) -> Notified<'_> {
+        self.shared.idled.notified()
+    }
+}
+
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        self.shared.searches.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,81 @@
+//! Getting the resources for a new container: a place in the pool's line, and the eviction of
+//! idle containers of other functions for what is missing (spec/04 4.4).
+
+use std::future::pending;
+
+use domain::{ApiError, ErrorCode, SlotKey};
+
+use super::Resources;
+use super::pool::{Impossible, Pool, Token};
+use crate::evictor::{Eviction, Evictor};
+
+/// What to do when nothing is free and nothing can be evicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Wait: the default.
+    Wait,
+    /// Fail at once: `FN_ENABLE_NB_RESOURCE_TRACKER`.
+    Refuse,
+}
+
+/// Why there are no resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node is too small for the request.
+    #[error(transparent)]
+    Impossible(#[from] Impossible),
+    /// The node is full, and must not be waited for.
+    #[error("the node is full")]
+    Full,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Impossible(_) => ErrorCode::ResourcesImpossible.into(),
+            Refusal::Full => ErrorCode::ServerBusy.into(),
+        }
+    }
+}
+
+/// Acquires `need` for a container of `own_key`. For what is missing, idle containers of other
+/// functions are evicted, at once and as long as more of them become idle; their capacity goes to
+/// the line in its order. Dropping the future leaves the line.
+///
+/// # Errors
+/// [`Refusal`]; of a full node only with [`WhenFull::Refuse`].
+pub async fn reserve(
+    pool: &Pool,
+    evictor: &Evictor,
+    own_key: &SlotKey,
+    need: Resources,
+    when_full: WhenFull,
+) -> Result<Token, Refusal> {
+    let mut waiter = pool.acquire(need)?;
+    let search = evictor.search();
+    loop {
+        // Taken before looking, so that no change after the look is missed.
+        let moved = pool.moved();
+        let idled = search.idled();
+        let Some(missing) = waiter.missing() else {
+            return Ok(waiter.await);
+        };
+        let eviction = evictor.evict(own_key, missing);
+        if eviction.is_none() && when_full == WhenFull::Refuse {
+            return Err(Refusal::Full);
+        }
+        tokio::select! {
+            token = &mut waiter => return Ok(token),
+            () = completed(eviction) => {}
+            () = moved => {}
+            () = idled => {}
+        }
+    }
+}
+
+async fn completed(eviction: Option<Eviction>) {
+    match eviction {
+        Some(eviction) => eviction.completed().await,
+        None => pending().await,
+    }
+}

@@ -7,6 +7,8 @@ pub mod totals;
 
 use domain::FnSpec;
 
+pub use pool::{Pool, Token};
+
 /// Bytes in a MiB, the unit of a function's limits.
 pub const MIB: u64 = 1024 * 1024;
 

@@ -294,3 +294,6 @@ impl Drop for Search<'_> {
         self.shared.searches.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

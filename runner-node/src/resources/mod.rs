@@ -1,5 +1,8 @@
 //! Memory and CPU of the node: how much there is, who holds it, who waits for it (spec/04 4.7).
 
+#[cfg(test)]
+pub(crate) mod manual_task;
+
 mod cgroup;
 pub mod pool;
 pub mod reserve;

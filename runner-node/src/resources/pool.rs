@@ -286,3 +286,6 @@ impl fmt::Debug for Token {
         f.debug_tuple("Token").field(&self.need).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

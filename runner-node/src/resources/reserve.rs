@@ -65,6 +65,7 @@ pub async fn reserve(
             return Err(Refusal::Full);
         }
         tokio::select! {
+            biased;
             token = &mut waiter => return Ok(token),
             () = completed(eviction) => {}
             () = moved => {}
@@ -79,3 +80,6 @@ async fn completed(eviction: Option<Eviction>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,3 +127,6 @@ fn read(root: &Path, path: &str) -> Result<String, TotalsError> {
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,6 +109,8 @@ errors! {
     TriggerTypeUnsupported: 400, User, "Trigger Type Not Supported";
     TriggerMissingSource: 400, User, "Missing Trigger Source";
     TriggerSourceWithoutSlash: 400, User, "Missing Trigger Source Prefix '/'";
+    /// The original has no limit of its own, and answers what its database says.
+    TriggerSourceTooLong: 400, User, "Trigger source must be 2048 bytes or less";
     TriggerNotFound: 404, User, "Trigger not found";
     TriggerAlreadyExists: 409, User, "Trigger already exists";
     TriggerSourceTaken: 409, User, "Trigger with the same type and source exists on this app";

@@ -49,6 +49,11 @@ impl PageRequest {
     }
 }
 
+/// The cursor that leads behind `after`.
+pub fn cursor(after: &str) -> String {
+    URL_SAFE_NO_PAD.encode(after)
+}
+
 fn decode(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
@@ -66,9 +71,7 @@ impl<T> Page<T> {
     /// The page that holds `items`, which were asked for by `request`.
     pub fn new(request: &PageRequest, items: Vec<T>, name: impl Fn(&T) -> &str) -> Self {
         let next_cursor = match items.last() {
-            Some(last) if items.len() == request.per_page => {
-                Some(URL_SAFE_NO_PAD.encode(name(last)))
-            }
+            Some(last) if items.len() == request.per_page => Some(cursor(name(last))),
             _ => None,
         };
         Self { items, next_cursor }

@@ -8,6 +8,9 @@ use crate::error::{ApiError, ErrorCode};
 use crate::id::{AppId, FnId, TriggerId};
 use crate::timestamp::Timestamp;
 
+/// The longest source, in bytes: what the index of every store can hold.
+pub const MAX_SOURCE_BYTES: usize = 2048;
+
 /// The kinds of trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -204,6 +207,9 @@ fn check_source(source: &str) -> Result<(), ApiError> {
     if !source.starts_with('/') {
         return Err(ErrorCode::TriggerSourceWithoutSlash.into());
     }
+    if source.len() > MAX_SOURCE_BYTES {
+        return Err(ErrorCode::TriggerSourceTooLong.into());
+    }
     Ok(())
 }
 
@@ -253,6 +259,10 @@ mod tests {
         refused(
             |t| t.source = "s".into(),
             ErrorCode::TriggerSourceWithoutSlash,
+        );
+        refused(
+            |t| t.source = format!("/{}", "s".repeat(MAX_SOURCE_BYTES)),
+            ErrorCode::TriggerSourceTooLong,
         );
     }
 

@@ -1,11 +1,31 @@
 //! Where apps, functions and triggers are kept (spec/09). A store applies the rules of `domain` and
 //! its own constraints in one transaction: no update is lost, and a race for one name has one winner.
 
+mod apps;
+mod failure;
+mod fns;
+mod migrate;
+mod open;
+mod postgres;
+mod rows;
+mod session;
+mod sql_store;
+mod sqlite;
+mod triggers;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 use domain::{
-    ApiError, App, AppDraft, AppId, AppPatch, FnId, Func, FuncDraft, FuncPatch, Page, PageRequest, Trigger,
-    TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
+    ApiError, App, AppDraft, AppId, AppPatch, FnId, Func, FuncDraft, FuncPatch, Page, PageRequest,
+    Trigger, TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
 };
+
+pub use migrate::MigrateError;
+pub use open::{Clock, ConnectError, OpenError, OpenOptions, open, wall_clock};
+pub use url::UrlError;
 
 /// Which functions a list shows.
 #[derive(Debug, Clone)]
@@ -62,12 +82,25 @@ pub trait Store: Send + Sync + 'static {
     /// The trigger with this id.
     async fn trigger(&self, id: &TriggerId) -> Result<Trigger, ApiError>;
     /// Triggers of an app by name.
-    async fn triggers(&self, filter: &TriggerFilter, page: &PageRequest) -> Result<Page<Trigger>, ApiError>;
+    async fn triggers(
+        &self,
+        filter: &TriggerFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Trigger>, ApiError>;
     /// The trigger of an app with exactly this source.
-    async fn trigger_by_source(&self, app: &AppId, kind: TriggerKind, source: &str) -> Result<Trigger, ApiError>;
+    async fn trigger_by_source(
+        &self,
+        app: &AppId,
+        kind: TriggerKind,
+        source: &str,
+    ) -> Result<Trigger, ApiError>;
     /// Applies a patch, serialised with every other change of the trigger; a new function must
     /// belong to the trigger's app.
-    async fn update_trigger(&self, id: &TriggerId, patch: &TriggerPatch) -> Result<Trigger, ApiError>;
+    async fn update_trigger(
+        &self,
+        id: &TriggerId,
+        patch: &TriggerPatch,
+    ) -> Result<Trigger, ApiError>;
     /// Deletes a trigger; answers the app it belonged to.
     async fn delete_trigger(&self, id: &TriggerId) -> Result<AppId, ApiError>;
 

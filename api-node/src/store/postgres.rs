@@ -1,0 +1,135 @@
+//! PostgreSQL: a pool of connections, rows locked while they are changed.
+
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Transaction};
+use tokio::time::timeout;
+
+use super::failure::is_lock_timeout;
+use super::migrate::{self, MigrateError, Migration};
+use super::open::ConnectError;
+use super::session::{Arg, Database, Record, Session};
+
+const MAX_CONNECTIONS: u32 = 16;
+/// How long a request waits for a connection: with what a request does besides, a database that is
+/// gone is reported within two seconds.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long a connection that comes back may take to show that it still works.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Limits that the server keeps, in milliseconds.
+const SESSION_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "5000"),
+    ("lock_timeout", "5000"),
+    ("idle_in_transaction_session_timeout", "10000"),
+];
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("migrations/postgres/0001_apps_fns_triggers.sql"),
+}];
+/// A minute for another server that migrates, no limit for a migration itself.
+const MIGRATION_LIMITS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; \
+     SET LOCAL idle_in_transaction_session_timeout = 0";
+/// Held until the transaction ends. The number is arbitrary; every server must use the same.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7236833184512847)";
+
+/// A pool of connections.
+#[derive(Debug)]
+pub(super) struct PostgresDatabase {
+    pool: PgPool,
+}
+
+impl PostgresDatabase {
+    /// Connects and migrates the database, which must exist.
+    pub(super) async fn connect(options: &PgConnectOptions) -> Result<Self, ConnectError> {
+        let options = options
+            .clone()
+            .options(SESSION_LIMITS)
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_release(|connection, _| Box::pin(still_works(connection)))
+            .connect_lazy_with(options);
+        let database = Self { pool };
+        database.migrate().await?;
+        Ok(database)
+    }
+
+    async fn migrate(&self) -> Result<(), ConnectError> {
+        let mut transaction = self.pool.begin().await.map_err(ConnectError::Unreachable)?;
+        let locked = async {
+            transaction.script(MIGRATION_LIMITS).await?;
+            transaction.script(MIGRATION_LOCK).await
+        };
+        match locked.await {
+            Err(error) if is_lock_timeout(&error) => return Err(MigrateError::Locked.into()),
+            result => result.map_err(ConnectError::Unreachable)?,
+        }
+        migrate::run(&mut *transaction, MIGRATIONS).await?;
+        transaction
+            .commit()
+            .await
+            .map_err(ConnectError::Unreachable)
+    }
+}
+
+/// The pool itself would wait for ever for the answer of a server that is cut off, and lose a place.
+async fn still_works(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    timeout(RELEASE_TIMEOUT, connection.ping())
+        .await
+        .map_err(|_| sqlx::Error::PoolTimedOut)?
+        .map(|()| true)
+}
+
+impl Database for PostgresDatabase {
+    type Driver = Postgres;
+
+    async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.pool.acquire().await
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.pool.begin().await
+    }
+}
+
+impl Session for PgConnection {
+    const ROW_LOCKS: bool = true;
+
+    async fn rows<T: Record>(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<T>, sqlx::Error> {
+        // Text holds no NUL here, so that nothing can be equal to a text that does; the server
+        // would call it an error.
+        let unequal = |arg: &Arg<'_>| matches!(arg, Arg::Text(text) if text.contains('\0'));
+        if args.iter().any(unequal) {
+            return Ok(Vec::new());
+        }
+        let query = args
+            .iter()
+            .fold(sqlx::query_as(sql), |query, arg| match *arg {
+                Arg::Text(text) => query.bind(text),
+                Arg::Nullable(text) => query.bind(text),
+                Arg::Int(number) => query.bind(number),
+            });
+        query.fetch_all(self).await
+    }
+
+    async fn execute(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<(), sqlx::Error> {
+        let query = args.iter().fold(sqlx::query(sql), |query, arg| match *arg {
+            Arg::Text(text) => query.bind(text),
+            Arg::Nullable(text) => query.bind(text),
+            Arg::Int(number) => query.bind(number),
+        });
+        query.execute(self).await.map(drop)
+    }
+
+    async fn script(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(self).await.map(drop)
+    }
+}

@@ -1,0 +1,107 @@
+//! What the statements need of a database: one connection that runs them, and a way to get one.
+//!
+//! Both databases number their parameters `$1`, `$2` …, so a statement is written once. What they
+//! do not share (locks, pools, settings) is behind these two traits.
+
+use std::future::Future;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Transaction};
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Arg<'a> {
+    /// Text that is there.
+    Text(&'a str),
+    /// Text that may be null.
+    Nullable(Option<&'a str>),
+    /// A number.
+    Int(i64),
+}
+
+/// A row that can be read from every database.
+pub(super) trait Record:
+    Send + Unpin + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>
+{
+}
+
+impl<T> Record for T where
+    T: Send + Unpin + for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow>
+{
+}
+
+/// A statement that reads rows in order to change them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Locking {
+    /// For a database whose transaction holds the only write lock already.
+    pub plain: &'static str,
+    /// For a database that locks rows.
+    pub for_update: &'static str,
+}
+
+/// A connection, or a transaction on one.
+pub(super) trait Session: Send {
+    /// Whether rows must be locked one by one before they are changed.
+    const ROW_LOCKS: bool;
+
+    /// Runs a statement and returns its rows.
+    fn rows<T: Record>(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
+
+    /// Runs a statement that returns nothing.
+    fn execute(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Runs several statements without parameters.
+    fn script(&mut self, sql: &'static str)
+    -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// The first row of a statement.
+    fn row<T: Record>(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<Option<T>, sqlx::Error>> + Send {
+        async move { Ok(self.rows(sql, args).await?.into_iter().next()) }
+    }
+
+    /// The first row of a statement, which nobody else can change until the transaction ends.
+    fn locked_row<T: Record>(
+        &mut self,
+        sql: Locking,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<Option<T>, sqlx::Error>> + Send {
+        self.row(
+            if Self::ROW_LOCKS {
+                sql.for_update
+            } else {
+                sql.plain
+            },
+            args,
+        )
+    }
+}
+
+/// A database that is open.
+pub(super) trait Database: Send + Sync + 'static {
+    /// The sqlx driver.
+    type Driver: sqlx::Database<Connection: Session>;
+
+    /// A connection for reading.
+    fn reader(
+        &self,
+    ) -> impl Future<Output = Result<PoolConnection<Self::Driver>, sqlx::Error>> + Send;
+
+    /// A transaction for changes. Dropping it rolls it back.
+    fn begin(
+        &self,
+    ) -> impl Future<Output = Result<Transaction<'static, Self::Driver>, sqlx::Error>> + Send;
+}

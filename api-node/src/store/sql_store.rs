@@ -1,0 +1,398 @@
+//! The store on an SQL database: which rules are checked in which order, and what is one
+//! transaction. It is the same for every database.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::page::cursor;
+use domain::{
+    ApiError, App, AppDraft, AppId, AppPatch, ErrorCode, FnId, Func, FuncDraft, FuncPatch,
+    IdSource, Page, PageRequest, Timestamp, Trigger, TriggerDraft, TriggerId, TriggerKind,
+    TriggerPatch,
+};
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use super::open::Clock;
+use super::session::{Database, Session};
+use super::{FuncFilter, Store, TriggerFilter, apps, fns, triggers};
+
+/// The longest that one operation takes, with all its tries. The limits below it (pool, statements)
+/// come first, unless the connection itself is cut off.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a transaction that loses races is run.
+const MAX_TRIES: u32 = 8;
+
+/// Behind a name in the cursor of triggers, an id follows. It cannot stand in a name.
+const CURSOR_SEPARATOR: char = '/';
+
+const PING: &str = "SELECT version FROM schema_migrations";
+
+/// A store on the database `D`.
+pub(super) struct SqlStore<D> {
+    database: D,
+    ids: Arc<IdSource>,
+    clock: Clock,
+}
+
+impl<D: Database> SqlStore<D> {
+    pub(super) fn new(database: D, ids: Arc<IdSource>, clock: Clock) -> Self {
+        Self {
+            database,
+            ids,
+            clock,
+        }
+    }
+
+    fn new_id(&self, now: Timestamp) -> Arc<str> {
+        self.ids
+            .next(u64::try_from(now.unix_millis()).unwrap_or_default())
+    }
+
+    /// Runs an operation, again when it lost a race, and never for longer than the limit.
+    async fn run<T, F>(&self, mut operation: impl FnMut() -> F + Send) -> Result<T, ApiError>
+    where
+        F: Future<Output = Result<T, Failure>> + Send,
+    {
+        let tries = async {
+            let mut tries = 1;
+            loop {
+                match operation().await {
+                    Err(failure) if failure.lost_a_race() && tries < MAX_TRIES => tries += 1,
+                    result => return result,
+                }
+            }
+        };
+        match timeout(OPERATION_TIMEOUT, tries).await {
+            Ok(result) => result.map_err(ApiError::from),
+            Err(elapsed) => Err(ApiError::from(ErrorCode::StoreUnavailable).detail(elapsed)),
+        }
+    }
+}
+
+#[async_trait]
+impl<D: Database> Store for SqlStore<D> {
+    async fn create_app(&self, draft: AppDraft) -> Result<App, ApiError> {
+        let now = (self.clock)();
+        let app = App::create(draft, self.new_id(now).into(), now)?;
+        check_app_text(&app)?;
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            apps::insert(&mut *tx, &app).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
+        Ok(app)
+    }
+
+    async fn app(&self, id: &AppId) -> Result<App, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let app = apps::by_id(&mut *reader, id).await?;
+            Ok(app.ok_or(ErrorCode::AppNotFound)?)
+        })
+        .await
+    }
+
+    async fn app_by_name(&self, name: &str) -> Result<App, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let app = apps::by_name(&mut *reader, name).await?;
+            Ok(app.ok_or(ErrorCode::AppNotFound)?)
+        })
+        .await
+    }
+
+    async fn apps(&self, name: Option<&str>, page: &PageRequest) -> Result<Page<App>, ApiError> {
+        let items = self
+            .run(|| async {
+                let mut reader = self.database.reader().await?;
+                Ok(apps::list(&mut *reader, name, after(page), limit(page)).await?)
+            })
+            .await?;
+        Ok(Page::new(page, items, |app| &app.name))
+    }
+
+    async fn update_app(&self, id: &AppId, patch: &AppPatch) -> Result<App, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let app = apps::locked(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::AppNotFound)?;
+            let next = app.patched(patch, (self.clock)())?;
+            if next != app {
+                check_app_text(&next)?;
+                apps::update(&mut *tx, &next).await?;
+                tx.commit().await?;
+            }
+            Ok(next)
+        })
+        .await
+    }
+
+    async fn delete_app(&self, id: &AppId) -> Result<Vec<FnId>, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            // With the app locked, no function can be added to it.
+            apps::locked(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::AppNotFound)?;
+            let functions = fns::ids_of_app(&mut *tx, id).await?;
+            apps::delete(&mut *tx, id).await?;
+            tx.commit().await?;
+            Ok(functions)
+        })
+        .await
+    }
+
+    async fn create_fn(&self, draft: FuncDraft) -> Result<Func, ApiError> {
+        let now = (self.clock)();
+        let draft = Func::create(draft, None, self.new_id(now).into(), now)?;
+        check_fn_text(&draft)?;
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let app = apps::by_id(&mut *tx, &draft.app_id)
+                .await?
+                .ok_or(ErrorCode::AppNotFound)?;
+            let func = Func {
+                shape: app.shape,
+                ..draft.clone()
+            };
+            fns::insert(&mut *tx, &func).await?;
+            tx.commit().await?;
+            Ok(func)
+        })
+        .await
+    }
+
+    async fn func(&self, id: &FnId) -> Result<Func, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let func = fns::by_id(&mut *reader, id).await?;
+            Ok(func.ok_or(ErrorCode::FnNotFound)?)
+        })
+        .await
+    }
+
+    async fn fns(&self, filter: &FuncFilter, page: &PageRequest) -> Result<Page<Func>, ApiError> {
+        let items = self
+            .run(|| async {
+                let mut reader = self.database.reader().await?;
+                Ok(fns::list(&mut *reader, filter, after(page), limit(page)).await?)
+            })
+            .await?;
+        Ok(Page::new(page, items, |func| &func.name))
+    }
+
+    async fn update_fn(&self, id: &FnId, patch: &FuncPatch) -> Result<Func, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let func = fns::locked(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::FnNotFound)?;
+            let next = func.patched(patch, (self.clock)())?;
+            if next != func {
+                check_fn_text(&next)?;
+                fns::update(&mut *tx, &next).await?;
+                tx.commit().await?;
+            }
+            Ok(next)
+        })
+        .await
+    }
+
+    async fn delete_fn(&self, id: &FnId) -> Result<AppId, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let app = fns::delete(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::FnNotFound)?;
+            tx.commit().await?;
+            Ok(app)
+        })
+        .await
+    }
+
+    async fn create_trigger(&self, draft: TriggerDraft) -> Result<Trigger, ApiError> {
+        let now = (self.clock)();
+        let trigger = Trigger::create(draft, self.new_id(now).into(), now)?;
+        check_trigger_text(&trigger)?;
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            apps::by_id(&mut *tx, &trigger.app_id)
+                .await?
+                .ok_or(ErrorCode::AppNotFound)?;
+            check_owner(&mut *tx, &trigger).await?;
+            check_source_free(&mut *tx, &trigger).await?;
+            triggers::insert(&mut *tx, &trigger).await?;
+            Ok(tx.commit().await?)
+        })
+        .await?;
+        Ok(trigger)
+    }
+
+    async fn trigger(&self, id: &TriggerId) -> Result<Trigger, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let trigger = triggers::by_id(&mut *reader, id).await?;
+            Ok(trigger.ok_or(ErrorCode::TriggerNotFound)?)
+        })
+        .await
+    }
+
+    async fn triggers(
+        &self,
+        filter: &TriggerFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Trigger>, ApiError> {
+        let (name, id) = match after(page).split_once(CURSOR_SEPARATOR) {
+            Some((name, id)) => (name, Some(id)),
+            None => (after(page), None),
+        };
+        // One more than the page holds shows whether the next page starts with the same name.
+        let found = self
+            .run(|| async {
+                let mut reader = self.database.reader().await?;
+                Ok(triggers::list(&mut *reader, filter, name, id, limit(page) + 1).await?)
+            })
+            .await?;
+        Ok(trigger_page(page, found))
+    }
+
+    async fn trigger_by_source(
+        &self,
+        app: &AppId,
+        kind: TriggerKind,
+        source: &str,
+    ) -> Result<Trigger, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let trigger = triggers::by_source(&mut *reader, app, kind, source).await?;
+            Ok(trigger.ok_or(ErrorCode::TriggerNotFound)?)
+        })
+        .await
+    }
+
+    async fn update_trigger(
+        &self,
+        id: &TriggerId,
+        patch: &TriggerPatch,
+    ) -> Result<Trigger, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let trigger = triggers::locked(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::TriggerNotFound)?;
+            let next = trigger.patched(patch, (self.clock)())?;
+            if next.fn_id != trigger.fn_id {
+                check_owner(&mut *tx, &next).await?;
+            }
+            if next.source != trigger.source {
+                check_source_free(&mut *tx, &next).await?;
+            }
+            if next != trigger {
+                check_trigger_text(&next)?;
+                triggers::update(&mut *tx, &next).await?;
+                tx.commit().await?;
+            }
+            Ok(next)
+        })
+        .await
+    }
+
+    async fn delete_trigger(&self, id: &TriggerId) -> Result<AppId, ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            let app = triggers::delete(&mut *tx, id)
+                .await?
+                .ok_or(ErrorCode::TriggerNotFound)?;
+            tx.commit().await?;
+            Ok(app)
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<(), ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            let _: Vec<(i64,)> = reader.rows(PING, &[]).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The function of a trigger must exist and belong to the trigger's app.
+async fn check_owner(session: &mut impl Session, trigger: &Trigger) -> Result<(), Failure> {
+    let func = fns::by_id(session, &trigger.fn_id)
+        .await?
+        .ok_or(ErrorCode::FnNotFound)?;
+    if func.app_id != trigger.app_id {
+        return Err(ErrorCode::TriggerFnNotOfApp.into());
+    }
+    Ok(())
+}
+
+/// The constraint decides a race; this decides which error comes first when the name is taken too.
+async fn check_source_free(session: &mut impl Session, trigger: &Trigger) -> Result<(), Failure> {
+    let other =
+        triggers::by_source(session, &trigger.app_id, trigger.kind, &trigger.source).await?;
+    match other {
+        Some(_) => Err(ErrorCode::TriggerSourceTaken.into()),
+        None => Ok(()),
+    }
+}
+
+fn check_app_text(app: &App) -> Result<(), ApiError> {
+    let config = app.config.iter().flat_map(|(name, value)| [name, value]);
+    check_no_nul(config.chain(&app.syslog_url))
+}
+
+fn check_fn_text(func: &Func) -> Result<(), ApiError> {
+    let config = func.config.iter().flat_map(|(name, value)| [name, value]);
+    check_no_nul(config.chain([&func.image]))
+}
+
+fn check_trigger_text(trigger: &Trigger) -> Result<(), ApiError> {
+    check_no_nul([&trigger.source])
+}
+
+/// PostgreSQL cannot keep a NUL in a text, and no environment can hold one. Names have none by the
+/// rules of the domain, and annotations are kept as JSON, which escapes it.
+fn check_no_nul<'a>(texts: impl IntoIterator<Item = &'a String>) -> Result<(), ApiError> {
+    if texts.into_iter().any(|text| text.contains('\0')) {
+        return Err(ErrorCode::InvalidJson.into());
+    }
+    Ok(())
+}
+
+/// The name behind which the page starts. No name holds a NUL, so that what follows one does not
+/// matter to the order.
+fn after(page: &PageRequest) -> &str {
+    let after = page.after.as_deref().unwrap_or_default();
+    after.split('\0').next().unwrap_or_default()
+}
+
+fn limit(page: &PageRequest) -> i64 {
+    i64::try_from(page.per_page).unwrap_or(i64::MAX - 1)
+}
+
+/// The cursor of triggers is the last name, as spec/01 1.2 says, unless the next page starts with
+/// that very name on another function: then the id follows, so that no trigger is skipped.
+fn trigger_page(page: &PageRequest, mut found: Vec<Trigger>) -> Page<Trigger> {
+    let next = if found.len() > page.per_page {
+        found.pop()
+    } else {
+        None
+    };
+    let mut page = Page::new(page, found, |trigger| &trigger.name);
+    if let (Some(last), Some(next)) = (page.items.last(), next)
+        && last.name == next.name
+    {
+        let behind = format!("{}{CURSOR_SEPARATOR}{}", last.name, last.id);
+        page.next_cursor = Some(cursor(&behind));
+    }
+    page
+}

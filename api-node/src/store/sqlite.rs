@@ -1,0 +1,159 @@
+//! SQLite: one file, one writer and a few readers per process; several processes may share it.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::time::Instant;
+
+use super::failure::is_busy;
+use super::migrate::{self, MigrateError, Migration};
+use super::open::ConnectError;
+use super::session::{Arg, Database, Record, Session};
+
+/// How long a statement waits for the lock that another process holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits for another process that migrates the file.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a busy file is tried while it is set up: the busy handler of SQLite does not cover the
+/// change of the journal mode.
+const BUSY_POLL: Duration = Duration::from_millis(20);
+/// How long a request waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const READERS: u32 = 4;
+const DIRECTORY_MODE: u32 = 0o750;
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    sql: include_str!("migrations/sqlite/0001_apps_fns_triggers.sql"),
+}];
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct SqliteDatabase {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteDatabase {
+    /// Opens the file, which is created with its directories when missing, and migrates it.
+    pub(super) async fn connect(path: &Path) -> Result<Self, ConnectError> {
+        create_directory(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            // A commit that was answered survives a loss of power.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .disable_statement_logging();
+        set_up(&options).await?;
+        let pool = |size: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .test_before_acquire(false)
+                .max_lifetime(None)
+                .idle_timeout(None)
+        };
+        Ok(Self {
+            writer: pool(1).connect_lazy_with(options.clone()),
+            readers: pool(READERS)
+                .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON")),
+        })
+    }
+}
+
+impl Database for SqliteDatabase {
+    type Driver = Sqlite;
+
+    async fn reader(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        self.readers.acquire().await
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        // The write lock is taken at once: a transaction that reads first and then cannot write
+        // would have to start again.
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+}
+
+impl Session for SqliteConnection {
+    const ROW_LOCKS: bool = false;
+
+    async fn rows<T: Record>(
+        &mut self,
+        sql: &'static str,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let query = args
+            .iter()
+            .fold(sqlx::query_as(sql), |query, arg| match *arg {
+                Arg::Text(text) => query.bind(text),
+                Arg::Nullable(text) => query.bind(text),
+                Arg::Int(number) => query.bind(number),
+            });
+        query.fetch_all(self).await
+    }
+
+    async fn execute(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<(), sqlx::Error> {
+        let query = args.iter().fold(sqlx::query(sql), |query, arg| match *arg {
+            Arg::Text(text) => query.bind(text),
+            Arg::Nullable(text) => query.bind(text),
+            Arg::Int(number) => query.bind(number),
+        });
+        query.execute(self).await.map(drop)
+    }
+
+    async fn script(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(self).await.map(drop)
+    }
+}
+
+fn create_directory(path: &Path) -> Result<(), ConnectError> {
+    let Some(directory) = path.parent().filter(|parent| *parent != Path::new("")) else {
+        return Ok(());
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(directory)
+        .map_err(|source| ConnectError::Directory {
+            path: PathBuf::from(directory),
+            source,
+        })
+}
+
+/// Sets what the file itself remembers (the journal mode and the schema), once per start.
+async fn set_up(options: &SqliteConnectOptions) -> Result<(), ConnectError> {
+    let options = options
+        .clone()
+        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(MIGRATION_TIMEOUT);
+    let deadline = Instant::now() + MIGRATION_TIMEOUT;
+    let mut connection = loop {
+        match options.connect().await {
+            Err(error) if is_busy(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(BUSY_POLL).await;
+            }
+            Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
+            result => break result.map_err(ConnectError::Unreachable)?,
+        }
+    };
+    let mut transaction = match connection.begin_with("BEGIN IMMEDIATE").await {
+        Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
+        result => result.map_err(ConnectError::Unreachable)?,
+    };
+    migrate::run(&mut *transaction, MIGRATIONS).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(ConnectError::Unreachable)?;
+    connection.close().await.map_err(ConnectError::Unreachable)
+}

@@ -17,7 +17,9 @@ pub fn empty() -> Body {
 
 /// A body that holds all of its bytes.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// Any body as a [`Body`].

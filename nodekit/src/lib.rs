@@ -2,4 +2,11 @@
 //! shutdown. Nothing here knows a kind of node.
 
 pub mod body;
+pub mod config;
+pub mod error_response;
 pub mod exchange;
+pub mod hop;
+pub mod http_server;
+pub mod metrics;
+pub mod settings;
+pub mod telemetry;

@@ -1,0 +1,16 @@
+//! The settings of an API node (spec/01 1.1).
+
+use nodekit::settings;
+use nodekit::settings::kinds::{Int, Url};
+
+settings! {
+    /// Settings of an API node.
+    pub struct ApiConfig {
+        /// The database: `sqlite3://` and a path, or `postgres://user:password@host:port/database`.
+        FN_DB_URL: Url = "sqlite3://./data/fn.db" => db_url: String;
+        /// How many times a database that does not answer is tried at start, one second apart.
+        FN_DS_DB_PING_MAX_RETRIES: Int<u32> = "10" => ds_db_ping_max_retries: u32;
+        /// Base URL of the load balancers, for the endpoint annotations; empty takes the one that the request was sent to.
+        FN_PUBLIC_LB_URL: Url = "" => public_lb_url: String;
+    }
+}

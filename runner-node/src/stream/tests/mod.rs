@@ -1,0 +1,1 @@
+//! The contract, against real Unix sockets.

@@ -38,6 +38,8 @@ pub trait ControlPlane: Send + Sync + 'static {
         source: &str,
     ) -> Result<Arc<Trigger>, ApiError>;
 
-    /// What changes from now on. A receiver that lags must drop all it has cached.
+    /// What changes from now on. A change is sent when the reads show it, and before the client who
+    /// made it is answered, so that the client's next call sees it. A receiver that lags must drop
+    /// all it has cached.
     fn changes(&self) -> broadcast::Receiver<Change>;
 }

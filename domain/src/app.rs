@@ -85,14 +85,17 @@ pub struct AppDraft {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// Letters, digits, `_` and `-`; up to 255 bytes.
+    #[schema(min_length = 1, max_length = 255, example = "shop")]
     pub name: String,
     /// Environment of every function of the app.
     pub config: ConfigMap,
     /// Free JSON values.
     pub annotations: Annotations,
     /// `tcp`, `udp`, `unix`, `unixgram` or `tcp+tls` URL.
+    #[schema(example = "tcp://logs.example:514")]
     pub syslog_url: Option<String>,
     /// `GENERIC_X86`, `GENERIC_ARM` or `GENERIC_X86_ARM`.
+    #[schema(pattern = "^(GENERIC_X86|GENERIC_ARM|GENERIC_X86_ARM)?$")]
     pub shape: String,
 }
 

@@ -60,16 +60,22 @@ pub struct FuncDraft {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// Up to 255 bytes that need no escaping in a URL path.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9_.~$&+=:@-]*$", example = "resize")]
     pub name: String,
     /// The app it will belong to.
+    #[schema(min_length = 1)]
     pub app_id: String,
     /// The container image.
+    #[schema(min_length = 1, example = "registry.example/shop/resize:1")]
     pub image: String,
     /// MiB, 1 to 8192; 128 when absent.
+    #[schema(minimum = 0, maximum = 8192, example = 256)]
     pub memory: u64,
     /// Seconds, 1 to 300; 30 when absent.
+    #[schema(minimum = 0, maximum = 300, example = 30)]
     pub timeout: i64,
     /// Seconds, 1 to 3600; 30 when absent.
+    #[schema(minimum = 0, maximum = 3600, example = 30)]
     pub idle_timeout: i64,
     /// Environment, on top of the app's.
     pub config: ConfigMap,
@@ -89,10 +95,13 @@ pub struct FuncPatch {
     /// The container image.
     pub image: String,
     /// MiB, 1 to 8192.
+    #[schema(minimum = 0, maximum = 8192)]
     pub memory: u64,
     /// Seconds, 1 to 300.
+    #[schema(minimum = 0, maximum = 300)]
     pub timeout: i64,
     /// Seconds, 1 to 3600.
+    #[schema(minimum = 0, maximum = 3600)]
     pub idle_timeout: i64,
     /// Entries to set; an empty value deletes its key.
     pub config: ConfigMap,

@@ -72,10 +72,13 @@ pub struct TriggerDraft {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// Letters, digits, `_` and `-`; up to 255 bytes.
+    #[schema(min_length = 1, max_length = 255, example = "thumbnails")]
     pub name: String,
     /// The app it will belong to.
+    #[schema(min_length = 1)]
     pub app_id: String,
     /// A function of that app.
+    #[schema(min_length = 1)]
     pub fn_id: String,
     /// Must be absent.
     #[serde(skip_serializing_if = "Timestamp::is_unset_ref")]
@@ -85,8 +88,10 @@ pub struct TriggerDraft {
     pub updated_at: Timestamp,
     /// Must be `http`.
     #[serde(rename = "type")]
+    #[schema(pattern = "^http$", example = "http")]
     pub kind: String,
     /// A path with a leading slash.
+    #[schema(pattern = "^/", example = "/thumbnails")]
     pub source: String,
     /// Free JSON values.
     pub annotations: Annotations,
@@ -100,10 +105,12 @@ pub struct TriggerPatch {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// Letters, digits, `_` and `-`; up to 255 bytes.
+    #[schema(max_length = 255)]
     pub name: String,
     /// A function of the same app.
     pub fn_id: String,
     /// A path with a leading slash.
+    #[schema(pattern = "^(/|$)")]
     pub source: String,
     /// Entries to set; `""` and `null` delete their key.
     pub annotations: Annotations,

@@ -1,5 +1,7 @@
 //! The API node: the REST API v2 and the stores behind it.
 
+pub mod config;
+pub mod rest;
 pub mod store;
 
 pub use store::Store;

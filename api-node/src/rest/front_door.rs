@@ -1,0 +1,172 @@
+//! The description of `/invoke` and `/t`, which the front door serves (spec/01 1.8 to 1.10).
+
+use domain::ErrorCode;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItem,
+    Paths,
+};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::schema::ObjectBuilder;
+use utoipa::openapi::{ContentBuilder, Required, Response, ResponseBuilder};
+
+use super::openapi::error_response;
+
+const TRIGGER_METHODS: [(HttpMethod, &str); 7] = [
+    (HttpMethod::Get, "Get"),
+    (HttpMethod::Head, "Head"),
+    (HttpMethod::Post, "Post"),
+    (HttpMethod::Put, "Put"),
+    (HttpMethod::Patch, "Patch"),
+    (HttpMethod::Delete, "Delete"),
+    (HttpMethod::Options, "Options"),
+];
+
+/// What a call may be answered beside the function's own answer.
+const CALL_ERRORS: &[(ErrorCode, &str)] = &[
+    (
+        ErrorCode::RequestBodyBroken,
+        "The body broke, or the function can never run here.",
+    ),
+    (
+        ErrorCode::FnNotFound,
+        "There is no such function, app or trigger.",
+    ),
+    (
+        ErrorCode::RequestBodyTimeout,
+        "The body was not received in time.",
+    ),
+    (
+        ErrorCode::RequestTooLarge,
+        "The body is larger than this server takes.",
+    ),
+    (ErrorCode::Internal, "The server failed."),
+    (
+        ErrorCode::DetachedUnsupported,
+        "This server cannot run detached calls.",
+    ),
+    (
+        ErrorCode::FunctionFailed,
+        "The function, its image or its container failed.",
+    ),
+    (ErrorCode::ServerBusy, "There is no room for the call now."),
+    (
+        ErrorCode::CallTimeout,
+        "The function, or getting it ready, took too long.",
+    ),
+];
+
+/// The paths of the front door.
+pub(super) fn paths() -> Paths {
+    Paths::builder()
+        .path("/invoke/{fn_id}", PathItem::new(HttpMethod::Post, invoke()))
+        .path(
+            "/t/{app_name}",
+            trigger("", &[segment("app_name", "The name of the app.")]),
+        )
+        .path(
+            "/t/{app_name}/{source}",
+            trigger(
+                "Source",
+                &[
+                    segment("app_name", "The name of the app."),
+                    segment(
+                        "source",
+                        "The source of the trigger; its slashes are not escaped.",
+                    ),
+                ],
+            ),
+        )
+        .build()
+}
+
+fn invoke() -> Operation {
+    with_errors(
+        OperationBuilder::new()
+            .tag("invoke")
+            .operation_id(Some("InvokeFn"))
+            .summary(Some("Calls a function."))
+            .description(Some("The status is 200 whenever the function answered; its own status is in `Fn-Http-Status`."))
+            .parameter(segment("fn_id", "The function."))
+            .parameter(
+                ParameterBuilder::new()
+                    .name("Fn-Invoke-Type")
+                    .parameter_in(ParameterIn::Header)
+                    .required(Required::False)
+                    .description(Some("`detached` answers when the execution starts and discards the output."))
+                    .schema(Some(text().enum_values(Some(["sync", "detached"]))))
+                    .build(),
+            )
+            .request_body(Some(any_body()))
+            .response("200", answered("The function's answer."))
+            .response("202", with_call_id("A detached call has started.").build()),
+    )
+}
+
+fn trigger(suffix: &str, parameters: &[Parameter]) -> PathItem {
+    let operations = TRIGGER_METHODS.map(|(method, name)| {
+        let operation = OperationBuilder::new()
+            .tag("invoke")
+            .operation_id(Some(format!("{name}Trigger{suffix}")))
+            .summary(Some("Calls the function behind an HTTP trigger."))
+            .parameters(Some(parameters.iter().cloned()))
+            .request_body(Some(any_body()))
+            .response(
+                "default",
+                answered("The function's answer, with the status it chose."),
+            );
+        (method, with_errors(operation))
+    });
+    operations
+        .into_iter()
+        .fold(PathItem::builder(), |item, (method, operation)| {
+            item.operation(method, operation)
+        })
+        .build()
+}
+
+fn with_errors(operation: OperationBuilder) -> Operation {
+    CALL_ERRORS
+        .iter()
+        .fold(operation, |operation, (code, text)| {
+            operation.response(code.status().to_string(), error_response(text))
+        })
+        .build()
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(utoipa::openapi::schema::Type::String)
+}
+
+fn segment(name: &str, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(description))
+        .schema(Some(text().min_length(Some(1))))
+        .build()
+}
+
+fn any_body() -> RequestBody {
+    RequestBodyBuilder::new()
+        .description(Some("Passed to the function as it is."))
+        .content("*/*", ContentBuilder::new().build())
+        .build()
+}
+
+fn with_call_id(description: &str) -> ResponseBuilder {
+    let header = HeaderBuilder::new()
+        .schema(Some(text()))
+        .description(Some("Names the call."))
+        .build();
+    ResponseBuilder::new()
+        .description(description)
+        .header("Fn-Call-Id", header)
+}
+
+fn answered(description: &str) -> Response {
+    with_call_id(description)
+        .content("*/*", ContentBuilder::new().build())
+        .build()
+}

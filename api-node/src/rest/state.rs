@@ -1,0 +1,96 @@
+//! What the handlers share: the store, the settings, and whom to tell of a change.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::{AppId, FnId};
+use nodekit::admin_routes::AdminRoutes;
+use nodekit::api_metrics::ApiMetrics;
+
+use super::request_id::RequestIds;
+use crate::store::Store;
+
+/// Something that was created, changed or deleted, so that what is cached of it is stale.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Changed {
+    /// An app, and with it whatever was looked up by its name.
+    App(AppId),
+    /// A function.
+    Fn(FnId),
+    /// A trigger of the app was created, changed or deleted.
+    Triggers(AppId),
+}
+
+/// Whether `/invoke` and `/t` are served by the same listener, and so belong into its document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontDoor {
+    /// They are.
+    Beside,
+    /// They are served elsewhere, by load balancers.
+    Elsewhere,
+}
+
+/// The settings of the API (spec/01 1.1).
+#[derive(Debug)]
+pub struct ApiSettings {
+    /// `FN_PUBLIC_LB_URL`: the base of the endpoints shown in annotations; without it, the base is
+    /// how the client reached this server.
+    pub public_url: Option<String>,
+    /// Whether this listener speaks TLS, so that the endpoints start with `https`.
+    pub tls: bool,
+    /// How long a client may take to send a body of the API, beside the limits of the listener.
+    pub body_timeout: Duration,
+    /// `FN_API_CORS_ORIGINS`; CORS is off when empty, and open to all when `*` comes first.
+    pub cors_origins: Vec<String>,
+    /// `FN_API_CORS_HEADERS`; replaces the allowed request headers when not empty.
+    pub cors_headers: Vec<String>,
+    /// Where request ids come from (`FN_RID_HEADER`); off when absent.
+    pub request_ids: Option<RequestIds>,
+    /// Whether the document describes `/invoke` and `/t`.
+    pub front_door: FrontDoor,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            tls: false,
+            body_timeout: Duration::from_secs(30),
+            cors_origins: Vec::new(),
+            cors_headers: Vec::new(),
+            request_ids: None,
+            front_door: FrontDoor::Elsewhere,
+        }
+    }
+}
+
+/// What a router is made of. Cloning is cheap.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Where apps, functions and triggers are kept.
+    pub store: Arc<dyn Store>,
+    /// Called after each change that the store has committed. It must not block.
+    pub on_change: Arc<dyn Fn(Changed) + Send + Sync>,
+    /// The settings.
+    pub settings: Arc<ApiSettings>,
+    /// Where requests are counted.
+    pub metrics: ApiMetrics,
+    /// What every node serves.
+    pub admin: AdminRoutes,
+}
+
+impl ApiState {
+    /// Tells of a committed change.
+    pub(super) fn changed(&self, what: Changed) {
+        (self.on_change)(what);
+    }
+}
+
+impl fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiState")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -10,12 +10,11 @@
 //!            try_claim
 //! ```
 //!
-//! The protocol with the slot queue: push a slot, then nothing else: [`Registration::offer`] makes
-//! the container evictable; whoever takes the slot out again (a call, or the container itself, to end on
-//! its idle time-out) calls [`Registration::try_claim`] under the queue's lock, and has the container
-//! only if that returns true. If it returns false the container was evicted: the slot is thrown
-//! away and the next one is tried. So a call and an eviction can never both have it, and the one
-//! that comes first wins. The evictor never takes the slot queue's lock.
+//! The protocol with the slot queue, which is followed under the queue's own lock: who parks a slot
+//! calls [`Registration::offer`]. Who takes it out again (a call, or the container itself, to end on
+//! its idle time-out) calls [`Registration::try_claim`] and has the container only if that returns
+//! true; otherwise it was evicted, and its slot is thrown away. So a call and an eviction never
+//! have it both, and the one that comes first wins. The evictor takes no lock of the slot queue.
 //!
 //! An evicted container learns of it through [`Registration::evicted`], ends, gives back its resource
 //! token, and only then drops its registration: that is what the [`Eviction`] waits for, so that
@@ -104,8 +103,11 @@ impl Evictor {
     /// containers that are already being evicted cover `missing`; or none at all when that is not possible.
     ///
     /// Those that are idle for the longest go first, and none goes whose resources are not needed
-    /// in addition to those of the others.
+    /// in addition to those of the others. For nothing, nothing is done, and it is complete at once.
     pub fn evict(&self, own_key: &SlotKey, missing: Resources) -> Option<Eviction> {
+        if missing.is_zero() {
+            return Some(Eviction::default());
+        }
         let containers = self.shared.containers();
         let mut victims = Vec::new();
         let mut wanted = missing;
@@ -256,7 +258,7 @@ impl Drop for Registration {
 }
 
 /// Containers on their way out.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Eviction {
     count: usize,
     victims: Vec<Arc<Entry>>,

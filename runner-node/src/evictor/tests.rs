@@ -194,6 +194,11 @@ fn victims_on_their_way_out_count() {
     let mut completed = ManualTask::new(second.completed());
     assert!(completed.poll().is_none());
     assert_eq!(count(evictor.evict(&key("3"), amount(5, 0))), Some(1));
+    let nothing = evictor.evict(&key("3"), amount(0, 0)).expect("nothing");
+    assert!(
+        ManualTask::new(nothing.completed()).poll().is_some(),
+        "it has nothing to wait for"
+    );
     drop(containers.remove(0));
     assert!(completed.poll().is_some(), "its victim is gone");
 }

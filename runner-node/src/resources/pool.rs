@@ -235,6 +235,14 @@ impl Waiter {
         let place = line.position(self.ticket)?;
         Some(line.missing_at(place, line.waiting.get(place)?.need))
     }
+
+    /// Whether all who asked before were served or have left.
+    pub(super) fn is_first(&self) -> bool {
+        let line = self.shared.line();
+        line.waiting
+            .front()
+            .is_none_or(|place| place.ticket >= self.ticket)
+    }
 }
 
 impl Future for Waiter {

@@ -1,13 +1,12 @@
 //! Getting the resources for a new container: a place in the pool's line, and the eviction of
 //! idle containers of other functions for what is missing (spec/04 4.4).
 
-use std::future::pending;
-
 use domain::{ApiError, ErrorCode, SlotKey};
+use futures_util::future::OptionFuture;
 
 use super::Resources;
 use super::pool::{Impossible, Pool, Token};
-use crate::evictor::{Eviction, Evictor};
+use crate::evictor::{Eviction, Evictor, Search};
 
 /// What to do when nothing is free and nothing can be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +38,8 @@ impl From<Refusal> for ApiError {
 }
 
 /// Acquires `need` for a container of `own_key`. For what is missing, idle containers of other
-/// functions are evicted, at once and as long as more of them become idle; their capacity goes to
-/// the line in its order. Dropping the future leaves the line.
+/// functions are evicted: at once, and by the first in the line also later, when more of them become
+/// idle. Their capacity goes to the line in its order. Dropping the future leaves the line.
 ///
 /// # Errors
 /// [`Refusal`]; of a full node only with [`WhenFull::Refuse`].
@@ -52,11 +51,13 @@ pub async fn reserve(
     when_full: WhenFull,
 ) -> Result<Token, Refusal> {
     let mut waiter = pool.acquire(need)?;
-    let search = evictor.search();
     loop {
         // Taken before looking, so that no change after the look is missed.
         let moved = pool.moved();
-        let idled = search.idled();
+        // Only the first in the line looks at every container that becomes idle: it is served
+        // before the others, who would all be woken for nothing most of the time.
+        let search = waiter.is_first().then(|| evictor.search());
+        let idled = search.as_ref().map(Search::idled);
         let Some(missing) = waiter.missing() else {
             return Ok(waiter.await);
         };
@@ -64,20 +65,14 @@ pub async fn reserve(
         if eviction.is_none() && when_full == WhenFull::Refuse {
             return Err(Refusal::Full);
         }
+        let completed = eviction.as_ref().map(Eviction::completed);
         tokio::select! {
             biased;
             token = &mut waiter => return Ok(token),
-            () = completed(eviction) => {}
+            Some(()) = OptionFuture::from(completed) => {}
+            Some(()) = OptionFuture::from(idled) => {}
             () = moved => {}
-            () = idled => {}
         }
-    }
-}
-
-async fn completed(eviction: Option<Eviction>) {
-    match eviction {
-        Some(eviction) => eviction.completed().await,
-        None => pending().await,
     }
 }
 

@@ -61,10 +61,30 @@ impl ApiMetrics {
 
     /// Counts an answer whose head took `elapsed`.
     pub fn response(&self, labels: &ResponseLabels, elapsed: Duration) {
-        self.responses.handle(labels).inc();
-        self.latency
-            .handle(labels)
-            .observe(elapsed.as_secs_f64() * 1000.0);
+        self.answers(labels).count(elapsed);
+    }
+
+    /// The metrics of answers with these labels, for those who answer often: they need no lookup.
+    pub fn answers(&self, labels: &ResponseLabels) -> AnswerMetrics {
+        AnswerMetrics {
+            responses: self.responses.handle(labels),
+            latency: self.latency.handle(labels),
+        }
+    }
+}
+
+/// The metrics of answers with the same labels.
+#[derive(Debug, Clone)]
+pub struct AnswerMetrics {
+    responses: Counter,
+    latency: Histogram,
+}
+
+impl AnswerMetrics {
+    /// Counts an answer whose head took `elapsed`.
+    pub fn count(&self, elapsed: Duration) {
+        self.responses.inc();
+        self.latency.observe(elapsed.as_secs_f64() * 1000.0);
     }
 }
 

@@ -301,3 +301,124 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         Some(sum << 4 | u64::from(digit))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The finding when the bytes arrive in pieces of `size`, counted from the start of them all.
+    fn inspect(bytes: &[u8], size: usize) -> (Finding, Framing) {
+        let mut framing = Framing::new();
+        for (index, piece) in bytes.chunks(size).enumerate() {
+            match framing.inspect(piece) {
+                Finding::Sound => {}
+                Finding::BadHead(at) => return (Finding::BadHead(index * size + at), framing),
+                Finding::BadBody(at) => return (Finding::BadBody(index * size + at), framing),
+            }
+        }
+        (Finding::Sound, framing)
+    }
+
+    #[test]
+    fn sound_requests_pass_in_pieces_of_any_size() {
+        let long = format!(
+            "GET /{} HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+            "p".repeat(300),
+            "v".repeat(500)
+        );
+        let requests = [
+            "\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
+            "POST / HTTP/1.1\r\ncontent-LENGTH:  5 \r\n\r\nhello",
+            "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n5;a=b\r\nhe\nlo\r\n0\r\nX-Trailer: 1\r\n\r\n",
+            long.as_str(),
+            "POST / HTTP/1.1\r\nTransfer-Encoding:chunked\r\n\r\n0\r\n\r\n",
+        ];
+        let bytes = requests.concat();
+        for size in 1..=bytes.len() {
+            let (finding, framing) = inspect(bytes.as_bytes(), size);
+            assert_eq!(finding, Finding::Sound, "{size}");
+            assert_eq!(framing.heads(), requests.len() as u64, "{size}");
+            assert!(framing.is_between(), "{size}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_found_in_pieces_of_any_size() {
+        // Each is sound up to its last byte.
+        for bad in [
+            "\n",
+            "GET / HTTP/1.1\n",
+            "GET / HTTP/1.1\r\nHost: h\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\n\t\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: +5\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 0x5\r\n",
+            "POST / HTTP/1.1\r\nContent-Length:\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: identity\r\n",
+        ] {
+            for size in 1..=bad.len() {
+                let (finding, _) = inspect(bad.as_bytes(), size);
+                assert_eq!(
+                    finding,
+                    Finding::BadHead(bad.len() - 1),
+                    "{bad:?} by {size}"
+                );
+            }
+        }
+        for bad in [
+            "5\n",
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "10000000000000000\r\n",
+            "1\r\nab\r\n",
+            "1\r\na\n",
+            "0\r\nX: 1\n",
+        ] {
+            let bytes = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{bad}");
+            for size in 1..=bytes.len() {
+                let (finding, _) = inspect(bytes.as_bytes(), size);
+                assert_eq!(
+                    finding,
+                    Finding::BadBody(bytes.len() - 1),
+                    "{bad:?} by {size}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunks_line_may_not_go_on_for_ever() {
+        let bytes = format!(
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;{}",
+            "x".repeat(2 * CHUNK_LINE_MAX)
+        );
+        assert!(matches!(
+            inspect(bytes.as_bytes(), 512).0,
+            Finding::BadBody(_)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(bytes in "[a-c0-9:; \r\n]{0,40}(\r\n){0,2}(Content-Length: [0-9]{0,2}\r\n)?(Transfer-Encoding: chunked\r\n)?\r\n[0-9\r\n]{0,20}", size in 1usize..9) {
+            let whole = inspect(bytes.as_bytes(), bytes.len().max(1));
+            let pieces = inspect(bytes.as_bytes(), size);
+            prop_assert_eq!(whole.0, pieces.0);
+            prop_assert_eq!(whole.1.heads(), pieces.1.heads());
+        }
+    }
+}

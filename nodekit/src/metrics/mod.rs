@@ -239,3 +239,130 @@ fn histogram(buckets: &'static [f64]) -> Histogram {
 pub mod encoding {
     pub use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    crate::label_set! {
+        struct ContainerLabels {
+            app_id: Arc<str>,
+            fn_id: Arc<str>,
+            image_name: Arc<str>,
+        }
+    }
+
+    fn labels(image: &str) -> ContainerLabels {
+        ContainerLabels {
+            app_id: "A".into(),
+            fn_id: "F".into(),
+            image_name: image.into(),
+        }
+    }
+
+    /// The lines that do not concern the process.
+    fn lines(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.render();
+        text.lines()
+            .filter(|line| !line.contains("process_"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn names_and_integers_are_the_originals() {
+        let mut metrics = Metrics::new();
+        let calls = metrics.counter("fn_calls", "Calls accepted");
+        let queued = metrics.gauge("fn_queued", "Calls waiting");
+        let busy = metrics.gauges::<ContainerLabels>("fn_container_busy_total", "Busy containers");
+        calls.add(2);
+        calls.inc();
+        let held = queued.hold();
+        busy.handle(&labels("a\"b\n")).add(1);
+        assert_eq!(
+            lines(&metrics),
+            [
+                "# HELP fn_calls Calls accepted.",
+                "# TYPE fn_calls counter",
+                "fn_calls 3",
+                "# HELP fn_queued Calls waiting.",
+                "# TYPE fn_queued gauge",
+                "fn_queued 1",
+                "# HELP fn_container_busy_total Busy containers.",
+                "# TYPE fn_container_busy_total gauge",
+                "fn_container_busy_total{app_id=\"A\",fn_id=\"F\",image_name=\"a\\\"b\\n\"} 1",
+            ]
+        );
+        drop(held);
+        assert_eq!(queued.get(), 0);
+    }
+
+    #[test]
+    fn a_set_of_labels_can_be_forgotten() {
+        let mut metrics = Metrics::new();
+        let busy = metrics.gauges::<ContainerLabels>("fn_container_busy_total", "Busy containers");
+        busy.handle(&labels("a")).add(1);
+        busy.handle(&labels("b")).add(1);
+        busy.remove(&labels("a"));
+        let text = metrics.render();
+        assert!(
+            !text.contains("image_name=\"a\"") && text.contains("image_name=\"b\""),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn distributions_have_buckets_sum_and_count() {
+        let mut metrics = Metrics::new();
+        let latency = metrics.histogram(
+            "fn_lb_runner_exec_latency",
+            "Execution",
+            buckets::LATENCY_MILLIS,
+        );
+        latency.observe(7.0);
+        let text = metrics.render();
+        for line in [
+            "# TYPE fn_lb_runner_exec_latency histogram",
+            "fn_lb_runner_exec_latency_bucket{le=\"1.0\"} 0",
+            "fn_lb_runner_exec_latency_bucket{le=\"10.0\"} 1",
+            "fn_lb_runner_exec_latency_bucket{le=\"+Inf\"} 1",
+            "fn_lb_runner_exec_latency_count 1",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_process_is_measured() {
+        let text = Metrics::new().render();
+        for info in &process::LISTING {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{} ", info.name)));
+            let value: f64 = line
+                .and_then(|line| line.split(' ').nth(1))
+                .and_then(|value| value.parse().ok())
+                .unwrap_or_else(|| unreachable!("{} is missing in {text}", info.name));
+            assert!(value >= 0.0, "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn the_listing_names_everything() {
+        let mut metrics = Metrics::new();
+        metrics.gauges::<ContainerLabels>("fn_container_busy_total", "Busy containers");
+        let listing = metrics.listing();
+        let info = listing.first().expect("a metric");
+        assert_eq!(info.name, "fn_container_busy_total");
+        assert_eq!(
+            (info.kind, info.labels),
+            ("gauge", &["app_id", "fn_id", "image_name"][..])
+        );
+        assert!(listing.iter().any(|info| info.name == "process_open_fds"));
+    }
+}

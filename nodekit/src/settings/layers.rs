@@ -106,7 +106,7 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 /// Reads a small file whole.
-pub type ReadFile = dyn Fn(&Path) -> std::io::Result<String>;
+pub type ReadFile<'a> = dyn Fn(&Path) -> std::io::Result<String> + 'a;
 
 /// What the process found, to be read as settings.
 #[derive(Default)]
@@ -118,7 +118,7 @@ pub struct Sources<'a> {
     /// `NAME=VALUE` pairs of flags; the last of a name counts.
     pub flags: Vec<(String, String)>,
     /// Reads the files named by `<NAME>_FILE`.
-    pub read_file: Option<&'a ReadFile>,
+    pub read_file: Option<&'a ReadFile<'a>>,
 }
 
 impl fmt::Debug for Sources<'_> {
@@ -162,7 +162,7 @@ impl Layer {
 pub struct Layers<'a> {
     /// Highest first.
     layers: Vec<Layer>,
-    read_file: Option<&'a ReadFile>,
+    read_file: Option<&'a ReadFile<'a>>,
     errors: Vec<SettingError>,
     settings: Vec<EffectiveSetting>,
 }
@@ -359,5 +359,210 @@ fn scalar(value: &toml::Value) -> Option<String> {
             Some(words?.join(","))
         }
         toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::kinds::{Bool, Int, Millis, Secret, Text, Timeout, Url, Words};
+    use crate::settings::{ExposeSecret as _, SecretString};
+
+    crate::settings! {
+        /// One setting of each kind.
+        pub(crate) struct Sample {
+            /// A number.
+            FN_NUMBER: Int<u16> = "1" => number: u16;
+            /// A truth.
+            FN_TRUTH: Bool = "false" => truth: bool;
+            /// A text.
+            FN_TEXT: Text = "default" => text: String;
+            /// A secret.
+            FN_SECRET: Secret = "" => secret: SecretString;
+            /// A URL.
+            FN_URL: Url = "" => url: String;
+            /// Words.
+            FN_WORDS: Words = "" => words: Vec<String>;
+            /// A time-out.
+            FN_TIMEOUT: Timeout = "10s" => timeout: Option<Duration>;
+            /// Milliseconds.
+            FN_MILLIS: Millis = "50" => millis: Option<Duration>;
+            /// A setting whose own name ends as that of a twin.
+            FN_LOAD_FILE: Text = "" => load_file: String;
+        }
+    }
+
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn load(
+        file: &str,
+        environment: &[(&str, &str)],
+        flags: &[(&str, &str)],
+    ) -> (Sample, Result<Effective, SettingsError>) {
+        let files = BTreeMap::from([("/run/secret", " hunter2\n"), ("/run/number", "x\n")]);
+        let read = |path: &Path| {
+            let found = path.to_str().and_then(|path| files.get(path));
+            found
+                .map(|text| (*text).to_owned())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        };
+        let mut layers = Layers::new(Sources {
+            file: Some(("hearth.toml", file)),
+            environment: pairs(environment),
+            flags: pairs(flags),
+            read_file: Some(&read),
+        });
+        let sample = layers.load::<Sample>();
+        (sample, layers.finish())
+    }
+
+    fn errors(outcome: Result<Effective, SettingsError>) -> Vec<String> {
+        outcome
+            .expect_err("errors")
+            .to_string()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    #[test]
+    fn defaults_stand_when_nothing_is_said() {
+        let sample = Sample::default();
+        assert_eq!(sample.number, 1);
+        assert!(!sample.truth);
+        assert_eq!((sample.text.as_str(), sample.url.as_str()), ("default", ""));
+        assert_eq!(sample.timeout, Some(Duration::from_secs(10)));
+        assert_eq!(sample.millis, Some(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn the_later_layer_wins() {
+        let file = "FN_NUMBER = 2\nFN_TRUTH = true\nFN_WORDS = [\"a\", \"b\"]\nFN_TEXT = \"file\"";
+        let (sample, outcome) = load(
+            file,
+            &[("FN_NUMBER", "3"), ("FN_TEXT", "")],
+            &[("FN_NUMBER", "4"), ("FN_NUMBER", "5")],
+        );
+        assert_eq!(sample.number, 5);
+        assert!(sample.truth);
+        assert_eq!(sample.words, ["a", "b"]);
+        assert_eq!(sample.text, "file", "an empty variable says nothing");
+        let origins: BTreeMap<&str, String> = outcome
+            .expect("a sound configuration")
+            .settings()
+            .iter()
+            .map(|setting| (setting.declaration.name, setting.origin.to_string()))
+            .collect();
+        assert_eq!(origins["FN_NUMBER"], "flag");
+        assert_eq!(origins["FN_TRUTH"], "hearth.toml");
+        assert_eq!(origins["FN_MILLIS"], "default");
+    }
+
+    #[test]
+    fn a_value_may_stand_in_a_file() {
+        let (sample, outcome) = load(
+            "FN_SECRET = \"plain\"",
+            &[
+                ("FN_SECRET_FILE", "/run/secret"),
+                ("FN_LOAD_FILE", "/run/absent"),
+            ],
+            &[],
+        );
+        outcome.expect("a sound configuration");
+        assert_eq!(sample.secret.expose_secret(), "hunter2");
+        assert_eq!(sample.load_file, "/run/absent");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let (_, outcome) = load(
+            "FN_NUMBER = 70000\nFN_TRUTH = \"maybe\"\nfn_text = \"\"\n",
+            &[
+                ("FN_URL", "u:hunter2@host"),
+                ("FN_MILLIS_FILE", "/run/absent"),
+                ("FN_OTHERS", "1"),
+                ("PATH", "/bin"),
+            ],
+            &[
+                ("FN_TIMEOUT", "soon"),
+                ("FN_TXT", "x"),
+                ("FN_TEXT", "a"),
+                ("FN_TEXT_FILE", "b"),
+            ],
+        );
+        assert_eq!(
+            errors(outcome),
+            [
+                "error invalid FN_NUMBER=70000 (from hearth.toml): number too large to fit in target type",
+                "error invalid FN_TRUTH=maybe (from hearth.toml): neither true nor false",
+                "error FN_TEXT and FN_TEXT_FILE are both given (from flag)",
+                "error invalid FN_URL=u:****@host (from environment): not a URL",
+                "error invalid FN_TIMEOUT=soon (from flag): not a duration such as 300ms, 10s or 2m30s",
+                "error invalid FN_MILLIS_FILE=/run/absent (from environment): entity not found",
+                "error unknown setting FN_TXT (from flag)",
+                "error unknown setting fn_text (from hearth.toml)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_bad_value_in_a_file_names_the_file() {
+        let (_, outcome) = load("", &[("FN_NUMBER_FILE", "/run/number")], &[]);
+        assert_eq!(
+            errors(outcome),
+            [
+                "error invalid FN_NUMBER=x (from /run/number, named by the environment): invalid digit found in string"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_named_and_not_quoted() {
+        let (_, outcome) = load("FN_NUMBER = 1\nFN_SECRET = hunter2", &[], &[]);
+        let errors = errors(outcome);
+        assert!(
+            errors[0].starts_with("error invalid configuration file hearth.toml: line 2: "),
+            "{errors:?}"
+        );
+        assert!(!errors.concat().contains("hunter2"), "{errors:?}");
+        let (_, outcome) = load("[FN_NUMBER]\nx = 1", &[], &[]);
+        assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn what_others_keep_in_the_environment_is_only_named() {
+        let (_, outcome) = load("", &[("FN_OTHERS", "1"), ("HOME", "/")], &[]);
+        assert_eq!(
+            outcome.expect("a sound configuration").ignored(),
+            ["FN_OTHERS"]
+        );
+    }
+
+    #[test]
+    fn the_effective_configuration_is_toml_without_secrets() {
+        let (_, outcome) = load(
+            "",
+            &[
+                ("FN_SECRET", "hunter2"),
+                ("FN_URL", "postgres://u:hunter2@h/d"),
+            ],
+            &[("FN_TEXT", "a \"quoted\"\ntext")],
+        );
+        let text = outcome.expect("a sound configuration").to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        let table: toml::Table = text.parse().expect("TOML");
+        assert_eq!(table["FN_SECRET"].as_str(), Some("****"));
+        assert_eq!(table["FN_URL"].as_str(), Some("postgres://u:****@h/d"));
+        assert_eq!(table["FN_TEXT"].as_str(), Some("a \"quoted\"\ntext"));
+        assert_eq!(table.len(), Sample::TABLE.len());
     }
 }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 
 use axum::extract::FromRequestParts;
-use domain::{Func, Trigger, TriggerKind};
+use domain::{Annotations, Func, Trigger, TriggerKind};
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::Authority;
@@ -35,6 +35,20 @@ impl EndpointBase {
             let endpoint = format!("{base}/t/{app}{}", trigger.source);
             trigger.annotations.set(TRIGGER_ENDPOINT, endpoint);
         }
+    }
+}
+
+/// Takes out of `annotations` what an answer of ours added to them: a client that reads a thing,
+/// changes it and sends it back would store where it was reached that day.
+pub(super) fn forget(annotations: &mut Annotations) {
+    let endpoints = [FN_ENDPOINT, TRIGGER_ENDPOINT];
+    if endpoints.iter().any(|key| annotations.get(key).is_some()) {
+        let kept = annotations
+            .iter()
+            .filter(|(key, _)| !endpoints.contains(key));
+        *annotations = kept
+            .map(|(key, value)| (key.to_owned(), value.clone()))
+            .collect();
     }
 }
 

@@ -5,7 +5,7 @@ use domain::{AppId, ErrorCode, FnId, Func, FuncDraft, FuncPatch};
 use http::StatusCode;
 
 use super::body::JsonObject;
-use super::endpoint::EndpointBase;
+use super::endpoint::{self, EndpointBase};
 use super::list::{List, ListQuery, PageQuery};
 use super::openapi::{BodyErrors, ErrorBody, ServerErrors};
 use super::path::PathParams;
@@ -63,8 +63,9 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<ApiState>,
     base: EndpointBase,
-    JsonObject(draft): JsonObject<FuncDraft>,
+    JsonObject(mut draft): JsonObject<FuncDraft>,
 ) -> Reply<Func> {
+    endpoint::forget(&mut draft.annotations);
     let mut func = state.store.create_fn(draft).await?;
     state.changed(Changed::Fn(func.id.clone()));
     base.annotate_fn(&mut func);
@@ -106,11 +107,12 @@ pub(super) async fn update(
     State(state): State<ApiState>,
     base: EndpointBase,
     PathParams(id): PathParams<FnId>,
-    JsonObject(patch): JsonObject<FuncPatch>,
+    JsonObject(mut patch): JsonObject<FuncPatch>,
 ) -> Reply<Func> {
     if !patch.id.is_empty() && patch.id != id.as_str() {
         return Err(ErrorCode::FnIdMismatch.into());
     }
+    endpoint::forget(&mut patch.annotations);
     let mut func = state.store.update_fn(&id, &patch).await?;
     state.changed(Changed::Fn(id));
     base.annotate_fn(&mut func);

@@ -62,12 +62,15 @@ pub(super) fn paths() -> Paths {
         .path("/invoke/{fn_id}", PathItem::new(HttpMethod::Post, invoke()))
         .path(
             "/t/{app_name}",
-            trigger("", &[segment("app_name", "The name of the app.")]),
+            trigger(
+                "CallRootTrigger",
+                &[segment("app_name", "The name of the app.")],
+            ),
         )
         .path(
             "/t/{app_name}/{source}",
             trigger(
-                "Source",
+                "CallTrigger",
                 &[
                     segment("app_name", "The name of the app."),
                     segment(
@@ -103,11 +106,11 @@ fn invoke() -> Operation {
     )
 }
 
-fn trigger(suffix: &str, parameters: &[Parameter]) -> PathItem {
+fn trigger(operation: &str, parameters: &[Parameter]) -> PathItem {
     let operations = TRIGGER_METHODS.map(|(method, name)| {
-        let operation = OperationBuilder::new()
+        let described = OperationBuilder::new()
             .tag("invoke")
-            .operation_id(Some(format!("{name}Trigger{suffix}")))
+            .operation_id(Some(format!("{operation}By{name}")))
             .summary(Some("Calls the function behind an HTTP trigger."))
             .parameters(Some(parameters.iter().cloned()))
             .request_body(Some(any_body()))
@@ -115,7 +118,7 @@ fn trigger(suffix: &str, parameters: &[Parameter]) -> PathItem {
                 "default",
                 answered("The function's answer, with the status it chose."),
             );
-        (method, with_errors(operation))
+        (method, with_errors(described))
     });
     operations
         .into_iter()

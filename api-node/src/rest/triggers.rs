@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::body::JsonObject;
-use super::endpoint::EndpointBase;
+use super::endpoint::{self, EndpointBase};
 use super::list::{List, ListQuery, PageQuery};
 use super::openapi::{BodyErrors, ErrorBody, ServerErrors};
 use super::path::PathParams;
@@ -73,8 +73,9 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<ApiState>,
     base: EndpointBase,
-    JsonObject(draft): JsonObject<TriggerDraft>,
+    JsonObject(mut draft): JsonObject<TriggerDraft>,
 ) -> Reply<Trigger> {
+    endpoint::forget(&mut draft.annotations);
     let trigger = state.store.create_trigger(draft).await?;
     Ok(Json(after_change(&state, &base, trigger).await))
 }
@@ -116,11 +117,12 @@ pub(super) async fn update(
     State(state): State<ApiState>,
     base: EndpointBase,
     PathParams(id): PathParams<TriggerId>,
-    JsonObject(patch): JsonObject<TriggerPatch>,
+    JsonObject(mut patch): JsonObject<TriggerPatch>,
 ) -> Reply<Trigger> {
     if !patch.id.is_empty() && patch.id != id.as_str() {
         return Err(ErrorCode::TriggerIdMismatch.into());
     }
+    endpoint::forget(&mut patch.annotations);
     let trigger = state.store.update_trigger(&id, &patch).await?;
     Ok(Json(after_change(&state, &base, trigger).await))
 }

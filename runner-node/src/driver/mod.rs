@@ -1,6 +1,13 @@
 //! What the agent asks of a container engine. Nothing here assumes a daemon: a driver prepares
 //! images, and creates containers that can be started, frozen, thawed, watched and removed.
 
+#[cfg(test)]
+pub(crate) mod contract;
+pub mod decimate;
+pub mod docker;
+pub mod fake;
+pub mod samples;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -26,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use domain::SlotKey;
+use futures_util::future::select_all;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +104,7 @@ impl Evictor {
     /// containers that are already being evicted cover `missing`; or none at all when that is not possible.
     ///
     /// Those that are idle for the longest go first, and none goes whose resources are not needed
-    /// in addition to those of the others. For nothing, nothing is done, and it is complete at once.
+    /// in addition to those of the others. For nothing, nothing is done.
     pub fn evict(&self, own_key: &SlotKey, missing: Resources) -> Option<Eviction> {
         if missing.is_zero() {
             return Some(Eviction::default());
@@ -270,11 +271,17 @@ impl Eviction {
         self.count
     }
 
-    /// Waits until the containers, and those that were being evicted before, have given back what
-    /// they held. Dropping it changes nothing for them.
-    pub async fn completed(&self) {
-        for victim in &self.victims {
-            victim.released.cancelled().await;
+    /// Waits until the next of these containers, or of those that were being evicted before, is gone
+    /// and has given back what it held: time to look again. At once if there are none. Dropping
+    /// it changes nothing for them.
+    pub async fn next_release(&self) {
+        let releases: Vec<_> = self
+            .victims
+            .iter()
+            .map(|victim| Box::pin(victim.released.cancelled()))
+            .collect();
+        if !releases.is_empty() {
+            select_all(releases).await;
         }
     }
 }

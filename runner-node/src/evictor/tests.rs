@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::resources::manual_task::ManualTask;
 
-/// The slot key of a function of this name.
-pub(crate) fn key(name: &str) -> SlotKey {
-    let spec = FnSpec {
+/// A function of this name.
+pub(crate) fn spec(name: &str) -> FnSpec {
+    FnSpec {
         app_id: AppId::from("app"),
         app_name: "app".to_owned(),
         fn_id: FnId::from(name),
@@ -26,8 +26,12 @@ pub(crate) fn key(name: &str) -> SlotKey {
         env: [].into(),
         annotations: Annotations::default(),
         syslog_url: None,
-    };
-    spec.slot_key()
+    }
+}
+
+/// The slot key of a function of this name.
+pub(crate) fn key(name: &str) -> SlotKey {
+    spec(name).slot_key()
 }
 
 fn amount(memory_bytes: u64, cpu_millis: u64) -> Resources {
@@ -161,17 +165,18 @@ fn a_container_is_taken_once_and_not_after_its_eviction() {
 }
 
 #[test]
-fn the_eviction_is_complete_when_all_victims_are_gone() {
+fn each_victim_that_is_gone_is_a_reason_to_look_again() {
     let evictor = Evictor::new();
     let mut containers = idle(&evictor, key("1"), &[amount(1, 0); 2]);
-    let eviction = evictor.evict(&key("2"), amount(2, 0)).expect("two idle");
-    let mut completed = ManualTask::new(eviction.completed());
-    assert!(completed.poll().is_none());
-    containers.pop();
-    assert!(completed.poll().is_none());
-    containers.pop();
-    assert!(completed.is_woken());
-    assert!(completed.poll().is_some());
+    for left in [2, 1] {
+        let eviction = evictor.evict(&key("2"), amount(left, 0)).expect("idle");
+        let mut released = ManualTask::new(eviction.next_release());
+        assert!(released.poll().is_none());
+        containers.pop();
+        assert!(released.is_woken());
+        assert!(released.poll().is_some());
+    }
+    assert_eq!(count(evictor.evict(&key("2"), amount(1, 0))), None);
 }
 
 #[test]
@@ -191,16 +196,16 @@ fn victims_on_their_way_out_count() {
     let second = evictor.evict(&key("3"), amount(4, 0)).expect("on its way");
     assert_eq!(second.count(), 0);
     assert_eq!(evicted(&containers), [0]);
-    let mut completed = ManualTask::new(second.completed());
-    assert!(completed.poll().is_none());
+    let mut released = ManualTask::new(second.next_release());
+    assert!(released.poll().is_none());
     assert_eq!(count(evictor.evict(&key("3"), amount(5, 0))), Some(1));
     let nothing = evictor.evict(&key("3"), amount(0, 0)).expect("nothing");
     assert!(
-        ManualTask::new(nothing.completed()).poll().is_some(),
+        ManualTask::new(nothing.next_release()).poll().is_some(),
         "it has nothing to wait for"
     );
     drop(containers.remove(0));
-    assert!(completed.poll().is_some(), "its victim is gone");
+    assert!(released.poll().is_some(), "its victim is gone");
 }
 
 #[test]

@@ -63,3 +63,31 @@ impl Resources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evictor::tests::spec;
+
+    #[test]
+    fn a_container_holds_its_memory_its_tmp_and_its_cpus() {
+        let mut spec = spec("f");
+        spec.memory_mb = 128;
+        spec.tmpfs_mb = 64;
+        spec.cpus = domain::MilliCpus::new(250).expect("small");
+        let held = Resources {
+            memory_bytes: 192 * MIB,
+            cpu_millis: 250,
+        };
+        assert_eq!(Resources::of(&spec), held);
+        spec.memory_mb = u64::MAX;
+        assert_eq!(Resources::of(&spec).memory_bytes, u64::MAX);
+    }
+
+    #[test]
+    fn a_function_without_limits_holds_nothing() {
+        let mut spec = spec("f");
+        spec.memory_mb = 0;
+        assert!(Resources::of(&spec).is_zero());
+    }
+}

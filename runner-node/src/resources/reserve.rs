@@ -65,11 +65,11 @@ pub async fn reserve(
         if eviction.is_none() && when_full == WhenFull::Refuse {
             return Err(Refusal::Full);
         }
-        let completed = eviction.as_ref().map(Eviction::completed);
+        let released = eviction.as_ref().map(Eviction::next_release);
         tokio::select! {
             biased;
             token = &mut waiter => return Ok(token),
-            Some(()) = OptionFuture::from(completed) => {}
+            Some(()) = OptionFuture::from(released) => {}
             Some(()) = OptionFuture::from(idled) => {}
             () = moved => {}
         }

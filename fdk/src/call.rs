@@ -15,12 +15,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::body::{Body, Unread};
 use crate::context::Context;
 use crate::response::{Payload, Response};
 use crate::streaming::BodyError;
+use crate::timer::Timer;
 
 /// How long the rest of a request is read for a handler that did not want it, when the call has no
 /// deadline.
@@ -32,6 +33,21 @@ pub(crate) struct Function<H> {
     config: Arc<BTreeMap<String, String>>,
     /// The platform sends one call at a time; a handler may rely on it.
     turn: Arc<Semaphore>,
+}
+
+/// What the calls of one connection share.
+pub(crate) struct Link {
+    unread: Unread,
+    timer: Timer,
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Self {
+            unread: Unread::default(),
+            timer: Timer::new(),
+        }
+    }
 }
 
 impl<H, R, E> Function<H>
@@ -48,28 +64,29 @@ where
         }
     }
 
-    /// Answers one request. `unread` belongs to its connection.
+    /// Answers one request; `link` belongs to its connection.
     pub(crate) async fn call(
         &self,
         request: Request<Incoming>,
-        unread: Unread,
+        link: &Link,
     ) -> http::Response<AnswerBody> {
         let (parts, incoming) = request.into_parts();
         let context = Context::new(Arc::clone(&self.config), parts.headers);
         let intent = context.intent();
         let deadline = context.remaining().map(|left| Instant::now() + left);
-        let body = Body::new(incoming, unread.clone());
+        let body = Body::new(incoming, link.unread.clone());
 
         let outcome = self.run(context, body);
         let outcome = match deadline {
-            Some(deadline) => timeout_at(deadline, outcome)
-                .await
-                .unwrap_or_else(|_| Err(StatusCode::GATEWAY_TIMEOUT)),
+            Some(deadline) => {
+                let limited = link.timer.limit(deadline, outcome).await;
+                limited.unwrap_or(Err(StatusCode::GATEWAY_TIMEOUT))
+            }
             None => outcome.await,
         };
         let limit = deadline.unwrap_or_else(|| Instant::now() + DISCARD_LIMIT);
         // A body that does not end in time costs the connection, not the answer.
-        let _ = timeout_at(limit, unread.discard()).await;
+        let _ = link.timer.limit(limit, link.unread.discard()).await;
 
         let rendered = outcome.and_then(|(response, turn)| match response.render(intent) {
             Ok((headers, payload)) => Ok((

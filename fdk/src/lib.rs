@@ -42,6 +42,7 @@ mod server;
 mod settings;
 mod socket;
 mod streaming;
+mod timer;
 
 pub use body::Body;
 pub use bytes::Bytes;

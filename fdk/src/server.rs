@@ -19,10 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::body::{Body, Unread};
-use crate::call::{Function, log};
+use crate::body::Body;
+use crate::call::{Function, Link, log};
 use crate::context::Context;
 use crate::error::Error;
+
 use crate::response::Response;
 use crate::settings::Settings;
 use crate::socket::Listener;
@@ -123,7 +124,8 @@ where
             () = &mut stop => break,
             Some(()) = connections.next() => {}
             stream = listener.accept(), if connections.len() < MAX_CONNECTIONS => {
-                connections.push(connection(stream, Rc::clone(&function), stopped.clone()));
+                let serving = connection(stream, Rc::clone(&function), stopped.clone());
+                connections.push(serving);
             }
         }
     }
@@ -145,10 +147,10 @@ async fn connection<H, R, E>(
     R: Into<Response>,
     E: fmt::Display,
 {
-    let unread = Unread::default();
+    let link = Rc::new(Link::new());
     let service = service_fn(move |request| {
-        let (function, unread) = (Rc::clone(&function), unread.clone());
-        async move { Ok::<_, Infallible>(function.call(request, unread).await) }
+        let (function, link) = (Rc::clone(&function), Rc::clone(&link));
+        async move { Ok::<_, Infallible>(function.call(request, &link).await) }
     });
     let serving = async move {
         let mut builder = http1::Builder::new();

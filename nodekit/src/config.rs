@@ -45,6 +45,6 @@ settings! {
         /// Most connections that are open at a time; further ones wait to be accepted. Bounded by the limit of open files too.
         FN_MAX_CONNECTIONS: Int<u32> = "10000" => max_connections: u32;
         /// How long a node that was told to stop waits for the requests that it has.
-        FN_SHUTDOWN_TIMEOUT: Timeout = "60s" => shutdown_timeout: Option<Duration>;
+        FN_SHUTDOWN_TIMEOUT: Timeout = "310s" => shutdown_timeout: Option<Duration>;
     }
 }

@@ -31,8 +31,10 @@ pub(super) struct GuardedIo<T> {
     verdict: Verdict,
     read_timer: LazyTimer,
     write_timer: LazyTimer,
-    /// Since when the client is waited for, between requests or within a head.
+    /// Since when the client is waited for, before its first request or within a head.
     waiting_since: Option<Instant>,
+    /// When the client last took something.
+    last_write: Option<Instant>,
     /// Since when the client takes nothing of what is there for it.
     stalled_since: Option<Instant>,
     /// When the last head was complete; kept only if the time of answers is limited.
@@ -61,6 +63,7 @@ impl<T> GuardedIo<T> {
             read_timer: LazyTimer::default(),
             write_timer: LazyTimer::default(),
             waiting_since: None,
+            last_write: None,
             stalled_since: None,
             answering_since: None,
             linger_until: None,
@@ -95,26 +98,30 @@ impl<T> GuardedIo<T> {
 
     /// Nothing can be read: is it time to give up?
     fn poll_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // While a request is being answered, its body and its answer have limits of their own.
+        let limits = &self.limits;
+        // While a request is being answered, its body and its answer have limits of their own. The
+        // parser may not come back here when that is over, so the timer must bring it.
         if self.state.is_busy() {
             self.waiting_since = None;
+            if let Some(limit) = limits.idle_timeout {
+                self.read_timer.remind(cx, limit);
+            }
             return Poll::Pending;
         }
-        let limit = if self.framing.is_between() {
-            if self.state.is_draining() {
-                return Poll::Ready(Ok(()));
+        let between = self.framing.is_between();
+        if between && self.state.is_draining() {
+            return Poll::Ready(Ok(()));
+        }
+        let (since, limit) = match self.last_write {
+            Some(since) if between => (since, limits.idle_timeout),
+            _ => {
+                let since = *self.waiting_since.get_or_insert_with(Instant::now);
+                (since, limits.header_read_timeout)
             }
-            match self.framing.heads() {
-                0 => self.limits.header_read_timeout,
-                _ => self.limits.idle_timeout,
-            }
-        } else {
-            self.limits.header_read_timeout
         };
         let Some(limit) = limit else {
             return Poll::Pending;
         };
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
         ready!(self.read_timer.poll(cx, since + limit));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -130,9 +137,11 @@ impl<T> GuardedIo<T> {
             .zip(self.limits.write_timeout)
             .map(|(since, limit)| since + limit);
         if outcome.is_ready() {
+            let now = Instant::now();
             self.stalled_since = None;
+            self.last_write = Some(now);
             return match answer_deadline {
-                Some(deadline) if Instant::now() >= deadline => {
+                Some(deadline) if now >= deadline => {
                     Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
                 }
                 _ => outcome,

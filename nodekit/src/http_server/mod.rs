@@ -12,6 +12,8 @@ mod listener;
 mod request_body;
 mod response_body;
 mod service;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::convert::Infallible;

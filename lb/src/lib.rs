@@ -2,6 +2,10 @@
 //! a runner.
 
 pub mod config;
+pub mod front_door;
+pub mod metrics;
 pub mod runner;
 
+pub use front_door::{FrontDoor, FrontDoorParts};
+pub use metrics::FrontDoorMetrics;
 pub use runner::Runner;

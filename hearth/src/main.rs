@@ -1,1 +1,69 @@
-fn main() {}
+//! The one binary: every kind of node, and the user's command line.
+
+mod cli;
+mod configuration;
+mod in_process;
+mod runner;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::configuration::ConfigurationArgs;
+
+/// Hearth keeps your container images hot and routes calls to them.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The server that commands talk to.
+    #[arg(long, global = true, env = "HEARTH_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs everything in this process: API, front door and runner. This is the default.
+    Up(ConfigurationArgs),
+    /// Prints the effective configuration, with secrets masked.
+    Config(ConfigurationArgs),
+    /// Creates or updates an app, a function and a trigger.
+    Deploy(cli::Deploy),
+    /// Calls a function and prints its answer.
+    Call(cli::Call),
+    /// Makes a container image of one static binary, without a registry.
+    Image(cli::Image),
+    /// Waits until the server is ready.
+    Wait(cli::Wait),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error.into()),
+    };
+    let url = arguments.url;
+    let ended = runtime.block_on(async {
+        match arguments.command.unwrap_or(Command::Up(ConfigurationArgs::default())) {
+            Command::Up(from) => up::run(&from).await,
+            Command::Config(from) => configuration::show(&from),
+            Command::Deploy(what) => cli::deploy(&url, what).await,
+            Command::Call(what) => cli::call(&url, what).await,
+            Command::Image(what) => cli::image(what).await,
+            Command::Wait(what) => cli::wait(&url, what).await,
+        }
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("hearth: {error:#}");
+    ExitCode::FAILURE
+}

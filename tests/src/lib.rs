@@ -1,1 +1,21 @@
-//! .
+//! What the tests of the whole need: the server as a process of its own, functions as images, an
+//! HTTP client, and conditions with deadlines.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that cannot go on panics, and says why"
+)]
+
+pub mod binary;
+pub mod client;
+pub mod engine;
+pub mod eventually;
+pub mod functions;
+pub mod server;
+
+pub use client::{Answer, Client};
+pub use eventually::{eventually, eventually_within};
+pub use functions::Deployed;
+pub use server::Server;

@@ -1,0 +1,118 @@
+//! Puts a runner together from its settings: driver, sockets, resources and agent.
+
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use domain::IdSource;
+use nodekit::metrics::Metrics;
+use runner_node::agent::{Agent, Parts, Settings};
+use runner_node::config::RunnerConfig;
+use runner_node::driver::docker::DockerDriver;
+use runner_node::driver::docker::config::DockerConfig;
+use runner_node::driver::docker::metrics::DockerMetrics;
+use runner_node::metrics::RunnerMetrics;
+use runner_node::resources::{Pool, totals};
+use runner_node::stream::{Limits, SocketDir, SocketDirConfig};
+
+/// The largest input of a detached call without `FN_MAX_REQUEST_SIZE`.
+const MAX_DETACHED_BODY: u64 = 6 * 1024 * 1024;
+
+/// The metrics of a runner.
+pub(crate) struct RunnerRegistrations {
+    runner: RunnerMetrics,
+    docker: DockerMetrics,
+}
+
+impl RunnerRegistrations {
+    /// Registers them.
+    pub(crate) fn new(metrics: &mut Metrics) -> Self {
+        Self { runner: RunnerMetrics::new(metrics), docker: DockerMetrics::new(metrics) }
+    }
+}
+
+/// Starts a runner.
+pub(crate) async fn start(
+    config: &RunnerConfig,
+    max_request_size: u64,
+    registrations: RunnerRegistrations,
+    ids: Arc<IdSource>,
+) -> anyhow::Result<Agent> {
+    let caps = totals::Caps {
+        memory_bytes: NonZeroU64::new(config.max_total_memory_bytes),
+        cpu_millis: NonZeroU64::new(config.max_total_cpu_mcpus),
+    };
+    let total = totals::detect(Path::new("/"), &caps)?;
+    let socket_dirs = SocketDirConfig {
+        path: path(&config.iofs_path),
+        docker_path: text(&config.iofs_mount_root),
+        tmpfs: config.iofs_enable_tmpfs,
+        tmpfs_opts: config.iofs_opts.clone(),
+        unprivileged: !config.disable_unprivileged_containers,
+    };
+    SocketDir::remove_stale(&socket_dirs);
+    let driver = DockerDriver::connect(docker(config, &socket_dirs), registrations.docker)
+        .await
+        .context("the Docker engine cannot be used")?;
+    let settings = Settings {
+        freeze_idle: config.freeze_idle_msecs,
+        hot_poll: config.hot_poll_msecs.unwrap_or(Duration::from_secs(3600)),
+        hot_launcher_timeout: config.hot_launcher_timeout_msecs,
+        hot_pull_timeout: config.hot_pull_timeout_msecs,
+        hot_start_timeout: config.hot_start_timeout_msecs,
+        limits: Limits {
+            max_response_bytes: Some(config.max_response_size_bytes).filter(|bytes| *bytes > 0),
+            ..Limits::default()
+        },
+        max_header_bytes: match config.max_hdr_response_size_bytes {
+            0 => Limits::MAX_HEADER_BYTES,
+            bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
+        },
+        max_detached_body: if max_request_size == 0 { MAX_DETACHED_BODY } else { max_request_size },
+        non_blocking_resources: config.enable_nb_resource_tracker,
+        processors: usize::try_from(total.cpu_millis.div_ceil(1000)).unwrap_or(1),
+    };
+    Ok(Agent::start(Parts {
+        settings,
+        socket_dirs,
+        driver: Arc::new(driver),
+        pool: Pool::new(total),
+        ids,
+        metrics: registrations.runner,
+    }))
+}
+
+fn docker(config: &RunnerConfig, socket_dirs: &SocketDirConfig) -> DockerConfig {
+    DockerConfig {
+        host: text(&config.docker_host).or_else(|| std::env::var("DOCKER_HOST").ok()),
+        state_dir: socket_dirs.path.clone().unwrap_or_else(std::env::temp_dir),
+        label_tag: text(&config.container_label_tag),
+        networks: config.docker_networks.clone(),
+        load_file: path(&config.docker_load_file),
+        unprivileged: !config.disable_unprivileged_containers,
+        read_only_root: !config.disable_readonly_rootfs,
+        user_logs: !config.disable_debug_user_logs,
+        max_fs_size_mb: config.max_fs_size_mb,
+        max_pids: config.max_pids,
+        max_open_files: config.max_open_files,
+        max_locked_memory: config.max_locked_memory,
+        max_pending_signals: config.max_pending_signals,
+        max_message_queue: config.max_message_queue,
+        max_tmpfs_inodes: config.max_tmpfs_inodes,
+        image_clean_max_size: config.image_clean_max_size,
+        image_clean_exempt_tags: config.image_clean_exempt_tags.clone(),
+        image_enable_volume: config.image_enable_volume,
+        registry_auth: Some(config.docker_auth.clone()),
+        ..DockerConfig::default()
+    }
+}
+
+fn text(setting: &str) -> Option<String> {
+    Some(setting.to_owned()).filter(|text| !text.is_empty())
+}
+
+fn path(setting: &str) -> Option<PathBuf> {
+    text(setting).map(PathBuf::from)
+}

@@ -1,0 +1,356 @@
+//! The agent: takes calls, keeps the containers of each function hot, and runs the calls in them
+//! (spec/04).
+//!
+//! A call takes an idle slot of its function, or waits in the function's queue while the launcher
+//! decides whether another container is worth it. With the slot it has the container for itself
+//! until its answer has been read to the end; then the slot goes to the next call.
+
+mod account;
+mod container;
+mod detached;
+mod function;
+mod launch_policy;
+mod launcher;
+mod settings;
+mod slot;
+mod slot_queue;
+mod state;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use domain::{ApiError, CallId, ErrorCode, IdSource, SlotKey, Timestamp};
+use http::HeaderMap;
+use nodekit::body;
+use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings, Target};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use self::account::CallAccount;
+use self::detached::{discard_output, take_input};
+use self::function::Function;
+use self::slot::HotSlot;
+use self::slot_queue::Acquired;
+use crate::driver::Driver;
+use crate::evictor::Evictor;
+use crate::metrics::RunnerMetrics;
+use crate::resources::Resources;
+use crate::resources::pool::Pool;
+use crate::stream::{Answer, Call, Dispatcher, Link, Outcome, Report, SocketDirConfig};
+
+pub use self::settings::Settings;
+
+/// How often unused functions are looked for.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(60);
+/// Functions are found under one of this many locks, so that they do not share one.
+const SHARDS: usize = 64;
+
+/// The agent. Clones share it.
+#[derive(Clone)]
+pub struct Agent {
+    shared: Arc<Shared>,
+}
+
+/// What the agent is made of.
+pub struct Parts {
+    /// Its settings.
+    pub settings: Settings,
+    /// Where the sockets of functions are.
+    pub socket_dirs: SocketDirConfig,
+    /// The container engine.
+    pub driver: Arc<dyn Driver>,
+    /// Memory and CPU of this node.
+    pub pool: Pool,
+    /// Names containers.
+    pub ids: Arc<IdSource>,
+    /// Where the agent reports to.
+    pub metrics: RunnerMetrics,
+}
+
+struct Shared {
+    settings: Settings,
+    socket_dirs: SocketDirConfig,
+    driver: Arc<dyn Driver>,
+    pool: Pool,
+    evictor: Evictor,
+    ids: Arc<IdSource>,
+    metrics: RunnerMetrics,
+    functions: [RwLock<HashMap<SlotKey, Arc<Function>>>; SHARDS],
+    start_permits: Semaphore,
+    dispatcher: Dispatcher,
+    /// Calls that are accepted and not yet over.
+    calls: TaskTracker,
+    /// Containers, watchers of queues and the search for unused functions.
+    tasks: TaskTracker,
+    /// No new calls, and those that wait are refused.
+    closing: CancellationToken,
+    /// Everything ends now.
+    stopping: CancellationToken,
+}
+
+impl Shared {
+    fn new_id(&self) -> Arc<str> {
+        self.ids.next(unix_millis())
+    }
+
+    fn shard(&self, key: &SlotKey) -> &RwLock<HashMap<SlotKey, Arc<Function>>> {
+        &self.functions[usize::from(key.as_bytes()[0]) % SHARDS]
+    }
+
+    fn function(&self, target: &Arc<Target>) -> Arc<Function> {
+        let shard = self.shard(&target.slot_key);
+        if let Some(function) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&target.slot_key) {
+            return Arc::clone(function);
+        }
+        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+        let function = shard.entry(target.slot_key).or_insert_with(|| {
+            let metrics = self.metrics.owner(&target.spec);
+            Arc::new(Function::new(Arc::clone(target), self.settings.processors, metrics))
+        });
+        Arc::clone(function)
+    }
+
+    /// Forgets functions that were not used for long (spec/04 4.4).
+    fn retire_functions(&self) {
+        let Some(launcher_timeout) = self.settings.hot_launcher_timeout else { return };
+        for shard in &self.functions {
+            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, function| {
+                let keep = launcher_timeout.max(2 * function.target.spec.idle_timeout);
+                !function.retire(keep)
+            });
+        }
+    }
+}
+
+fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Agent {
+    /// Starts an agent. [`Agent::close`] ends it.
+    pub fn start(parts: Parts) -> Self {
+        let calls = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            dispatcher: Dispatcher::new(parts.settings.limits, calls.clone()),
+            start_permits: Semaphore::new(parts.settings.processors.max(2)),
+            settings: parts.settings,
+            socket_dirs: parts.socket_dirs,
+            driver: parts.driver,
+            pool: parts.pool,
+            evictor: Evictor::new(),
+            ids: parts.ids,
+            metrics: parts.metrics,
+            functions: std::array::from_fn(|_| RwLock::default()),
+            calls,
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+        });
+        let retiring = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            let mut interval = tokio::time::interval(RETIRE_INTERVAL);
+            while retiring.stopping.run_until_cancelled(interval.tick()).await.is_some() {
+                retiring.retire_functions();
+            }
+        });
+        Self { shared }
+    }
+
+    /// Runs one call (spec/04 4.2). Dropping the future, or the answer's body before its end, cancels
+    /// the call; a detached call goes on once it was answered.
+    ///
+    /// # Errors
+    /// Those of spec/01 1.10.
+    pub async fn submit(&self, call: CallRequest) -> CallResult {
+        if call.detached { self.submit_detached(call).await } else { self.submit_sync(call).await }
+    }
+
+    async fn submit_sync(&self, call: CallRequest) -> CallResult {
+        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
+        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
+        self.execute(prepared, call, account).await
+    }
+
+    async fn submit_detached(&self, mut call: CallRequest) -> CallResult {
+        // The client is answered before the function has read its input, so the input is taken
+        // first.
+        let limit = self.shared.settings.max_detached_body;
+        call.body = body::full(take_input(call.body, limit).await?);
+        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
+        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
+        let timings = prepared.timings;
+        let agent = self.clone();
+        self.shared.calls.spawn(async move {
+            let id = call.id.clone();
+            let ended = match agent.execute(prepared, call, account).await {
+                Ok(response) => discard_output(response.body).await,
+                Err(error) => Err(format!("{error:?}")),
+            };
+            if let Err(error) = ended {
+                info!(call_id = %id, error, "detached call failed");
+            }
+        });
+        Ok(CallResponse { headers: HeaderMap::new(), body: body::empty(), timings })
+    }
+
+    async fn prepare(&self, wish: Wish<'_>, account: CallAccount) -> Result<(Prepared, CallAccount), ApiError> {
+        match self.find_container(wish).await {
+            Ok(prepared) => Ok((prepared, account.started())),
+            Err(error) => Err(account.failed(error)),
+        }
+    }
+
+    /// Finds a container for a call and wakes it.
+    async fn find_container(&self, call: Wish<'_>) -> Result<Prepared, ApiError> {
+        let shared = &self.shared;
+        if shared.closing.is_cancelled() {
+            return Err(ErrorCode::ServerBusy.into());
+        }
+        if !shared.pool.possible(Resources::of(&call.target.spec)) {
+            return Err(ErrorCode::ResourcesImpossible.into());
+        }
+        loop {
+            let function = shared.function(call.target);
+            let mut slot = match function.queue.acquire() {
+                Acquired::Slot(slot) => slot,
+                Acquired::Wait(ticket) => {
+                    launcher::call_waits(shared, &function);
+                    tokio::select! {
+                        slot = ticket => slot?,
+                        () = until(call.wait_deadline) => return Err(ErrorCode::ServerBusy.into()),
+                        () = shared.closing.cancelled() => return Err(ErrorCode::ServerBusy.into()),
+                    }
+                }
+                // Retired in this instant: the next look makes it anew.
+                Acquired::Closed if !shared.stopping.is_cancelled() => continue,
+                Acquired::Closed => return Err(ErrorCode::ServerBusy.into()),
+            };
+            let cold_start = slot.cold_start.take().unwrap_or_default();
+            let link = match slot.wake().await {
+                Ok(link) => link,
+                Err(error) => {
+                    // Nothing was sent: another container may run the call.
+                    warn!(call_id = %call.id, fn_id = %call.target.spec.fn_id, container_id = slot.container.engine.id(), ?error, "container did not wake up");
+                    continue;
+                }
+            };
+            let timings = CallTimings {
+                scheduling: call.arrived.elapsed(),
+                image_pull: cold_start.image_pull,
+                container_create: cold_start.create,
+                container_init: cold_start.init,
+                execution: Duration::ZERO,
+            };
+            return Ok(Prepared { function, slot, link, timings });
+        }
+    }
+
+    async fn execute(&self, prepared: Prepared, mut call: CallRequest, account: CallAccount) -> CallResult {
+        let Prepared { function, mut slot, link, mut timings } = prepared;
+        let started = Instant::now();
+        let timeout = call.target.spec.timeout;
+        let message = Call {
+            id: call.id.clone(),
+            headers: std::mem::take(&mut call.headers),
+            body: std::mem::replace(&mut call.body, body::empty()),
+            deadline: started + timeout,
+            deadline_at: Timestamp::from_unix_millis(
+                i64::try_from(unix_millis()).unwrap_or(i64::MAX).saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),
+            ),
+        };
+        let container = slot.container.number;
+        function.call_started(container);
+        let done = move |report: Report| {
+            function.call_ended(container, matches!(report.outcome, Outcome::Reusable(_)));
+            account.ended(&report);
+            match report.outcome {
+                Outcome::Reusable(link) => {
+                    slot.rest(link);
+                    function.queue.offer(slot);
+                }
+                Outcome::Broken(cause) => {
+                    debug!(container_id = slot.container.engine.id(), cause = cause.as_str(), "container is discarded");
+                }
+            }
+        };
+        let Answer { headers, body } = self.shared.dispatcher.dispatch(link, message, done).await?;
+        timings.execution = started.elapsed();
+        Ok(CallResponse { headers, body, timings })
+    }
+
+    /// Takes no more calls, and refuses those that still wait; running ones go on.
+    pub fn drain(&self) {
+        self.shared.closing.cancel();
+        self.shared.calls.close();
+    }
+
+    /// Waits until no call runs. Only after [`Agent::drain`].
+    pub async fn drained(&self) {
+        self.shared.calls.wait().await;
+    }
+
+    /// Ends the agent: running calls are cut off, containers are removed, the driver is closed.
+    pub async fn close(&self) {
+        self.drain();
+        self.shared.stopping.cancel();
+        for shard in &self.shared.functions {
+            let functions = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            for function in functions.into_values() {
+                function.queue.close();
+            }
+        }
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+        self.shared.driver.close().await;
+    }
+
+    /// Brings the metrics of held memory and CPU up to date.
+    pub fn measure(&self) {
+        self.shared.metrics.utilisation(&self.shared.pool.utilisation());
+    }
+
+    /// Whether the engine answers and the agent takes calls; for readiness.
+    ///
+    /// # Errors
+    /// `ServerBusy` while it is being closed, or the driver's error.
+    pub async fn ready(&self) -> Result<(), ApiError> {
+        if self.shared.closing.is_cancelled() {
+            return Err(ErrorCode::ServerBusy.into());
+        }
+        self.shared.driver.ping().await
+    }
+}
+
+/// What a call wants, apart from its body, which cannot be shared between threads.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    id: &'a CallId,
+    target: &'a Arc<Target>,
+    arrived: Instant,
+    wait_deadline: Option<Instant>,
+}
+
+impl<'a> Wish<'a> {
+    fn of(call: &'a CallRequest) -> Self {
+        Self { id: &call.id, target: &call.target, arrived: call.arrived, wait_deadline: call.wait_deadline }
+    }
+}
+
+/// A call with its container.
+struct Prepared {
+    function: Arc<Function>,
+    slot: HotSlot,
+    link: Link,
+    timings: CallTimings,
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

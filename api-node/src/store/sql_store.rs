@@ -88,6 +88,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn app(&self, id: &AppId) -> Result<App, ApiError> {
+        check_given(id.as_str(), ErrorCode::AppMissingId)?;
         self.run(|| async {
             let mut reader = self.database.reader().await?;
             let app = apps::by_id(&mut *reader, id).await?;
@@ -116,6 +117,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn update_app(&self, id: &AppId, patch: &AppPatch) -> Result<App, ApiError> {
+        check_given(id.as_str(), ErrorCode::AppMissingId)?;
         self.run(|| async {
             let mut tx = self.database.begin().await?;
             let app = apps::locked(&mut *tx, id)
@@ -133,6 +135,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn delete_app(&self, id: &AppId) -> Result<Vec<FnId>, ApiError> {
+        check_given(id.as_str(), ErrorCode::AppMissingId)?;
         self.run(|| async {
             let mut tx = self.database.begin().await?;
             // With the app locked, no function can be added to it.
@@ -168,6 +171,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn func(&self, id: &FnId) -> Result<Func, ApiError> {
+        check_given(id.as_str(), ErrorCode::FnMissingId)?;
         self.run(|| async {
             let mut reader = self.database.reader().await?;
             let func = fns::by_id(&mut *reader, id).await?;
@@ -177,6 +181,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn fns(&self, filter: &FuncFilter, page: &PageRequest) -> Result<Page<Func>, ApiError> {
+        check_given(filter.app_id.as_str(), ErrorCode::FnMissingAppId)?;
         let items = self
             .run(|| async {
                 let mut reader = self.database.reader().await?;
@@ -187,6 +192,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn update_fn(&self, id: &FnId, patch: &FuncPatch) -> Result<Func, ApiError> {
+        check_given(id.as_str(), ErrorCode::FnMissingId)?;
         self.run(|| async {
             let mut tx = self.database.begin().await?;
             let func = fns::locked(&mut *tx, id)
@@ -204,6 +210,7 @@ impl<D: Database> Store for SqlStore<D> {
     }
 
     async fn delete_fn(&self, id: &FnId) -> Result<AppId, ApiError> {
+        check_given(id.as_str(), ErrorCode::FnMissingId)?;
         self.run(|| async {
             let mut tx = self.database.begin().await?;
             let app = fns::delete(&mut *tx, id)
@@ -247,6 +254,7 @@ impl<D: Database> Store for SqlStore<D> {
         filter: &TriggerFilter,
         page: &PageRequest,
     ) -> Result<Page<Trigger>, ApiError> {
+        check_given(filter.app_id.as_str(), ErrorCode::TriggerMissingListAppId)?;
         let (name, id) = match after(page).split_once(CURSOR_SEPARATOR) {
             Some((name, id)) => (name, Some(id)),
             None => (after(page), None),
@@ -322,6 +330,14 @@ impl<D: Database> Store for SqlStore<D> {
         })
         .await
     }
+}
+
+/// A text that must be there has an error of its own when it is empty.
+fn check_given(text: &str, missing: ErrorCode) -> Result<(), ApiError> {
+    if text.is_empty() {
+        return Err(missing.into());
+    }
+    Ok(())
 }
 
 /// The function of a trigger must exist and belong to the trigger's app.

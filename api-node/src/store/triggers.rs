@@ -22,17 +22,15 @@ const BY_ID: Locking = Locking {
 const BY_SOURCE: &str = select!("WHERE app_id = $1 AND type = $2 AND source = $3");
 
 // A name may stand once on every function of the app: only name and id together give an order in
-// which nothing is lost between two pages.
+// which nothing is lost between two pages. Within one function the name is enough.
 pub(super) const LIST: &str =
-    select!("WHERE app_id = $4 AND (name, id) > ($1, $2) ORDER BY name, id LIMIT $3");
+    select!("WHERE app_id = $2 AND (name, id) > ($3, $4) ORDER BY name, id LIMIT $1");
 pub(super) const LIST_NAMED: &str =
-    select!("WHERE app_id = $4 AND name = $5 AND (name, id) > ($1, $2) ORDER BY name, id LIMIT $3");
-pub(super) const LIST_OF_FN: &str = select!(
-    "WHERE app_id = $4 AND fn_id = $5 AND (name, id) > ($1, $2) ORDER BY name, id LIMIT $3"
-);
-const LIST_OF_FN_NAMED: &str = select!(
-    "WHERE app_id = $4 AND fn_id = $5 AND name = $6 AND (name, id) > ($1, $2) ORDER BY name, id LIMIT $3"
-);
+    select!("WHERE app_id = $2 AND name = $5 AND (name, id) > ($3, $4) ORDER BY name, id LIMIT $1");
+pub(super) const LIST_OF_FN: &str =
+    select!("WHERE app_id = $2 AND name > $3 AND fn_id = $4 ORDER BY name LIMIT $1");
+const LIST_OF_FN_NAMED: &str =
+    select!("WHERE app_id = $2 AND name > $3 AND fn_id = $4 AND name = $5 ORDER BY name LIMIT $1");
 
 const INSERT: &str = "INSERT INTO triggers \
     (id, name, app_id, fn_id, type, source, annotations, created_at, updated_at) \
@@ -84,32 +82,22 @@ pub(super) async fn list(
     id: Option<&str>,
     limit: i64,
 ) -> Result<Vec<Trigger>, sqlx::Error> {
-    let first = [
-        Arg::Text(after),
-        Arg::Text(id.unwrap_or(AFTER_ALL_IDS)),
-        Arg::Int(limit),
-        Arg::Text(filter.app_id.as_str()),
-    ];
-    let [after, id, limit, app] = first;
+    let limit = Arg::Int(limit);
+    let app = Arg::Text(filter.app_id.as_str());
+    let after = Arg::Text(after);
+    let id = Arg::Text(id.unwrap_or(AFTER_ALL_IDS));
     let rows = match (&filter.fn_id, &filter.name) {
-        (None, None) => session.rows(LIST, &first).await?,
+        (None, None) => session.rows(LIST, &[limit, app, after, id]).await?,
         (None, Some(name)) => {
-            let args = [after, id, limit, app, Arg::Text(name)];
+            let args = [limit, app, after, id, Arg::Text(name)];
             session.rows(LIST_NAMED, &args).await?
         }
         (Some(func), None) => {
-            let args = [after, id, limit, app, Arg::Text(func.as_str())];
+            let args = [limit, app, after, Arg::Text(func.as_str())];
             session.rows(LIST_OF_FN, &args).await?
         }
         (Some(func), Some(name)) => {
-            let args = [
-                after,
-                id,
-                limit,
-                app,
-                Arg::Text(func.as_str()),
-                Arg::Text(name),
-            ];
+            let args = [limit, app, after, Arg::Text(func.as_str()), Arg::Text(name)];
             session.rows(LIST_OF_FN_NAMED, &args).await?
         }
     };

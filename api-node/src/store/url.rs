@@ -137,7 +137,7 @@ mod tests {
             assert_eq!(shown(&url), "postgres://host:5433/db");
         }
         assert_eq!(
-            shown("postgres://user@/db?host=/run/postgresql"),
+            shown("postgres://localhost/db?host=/run/postgresql&user=u"),
             "postgres:///run/postgresql/db"
         );
     }

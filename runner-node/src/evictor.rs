@@ -103,8 +103,8 @@ impl Evictor {
     /// Evicts idle containers, none of them of `own_key`, whose resources together with those of
     /// containers that are already being evicted cover `missing`; or none at all when that is not possible.
     ///
-    /// Those that are idle for the longest go first, and none goes whose resources are not needed
-    /// in addition to those of the others. For nothing, nothing is done.
+    /// Those that were used most recently are spared first, and all are spared whose resources are
+    /// not needed in addition to those of the others. For nothing, nothing is done.
     pub fn evict(&self, own_key: &SlotKey, missing: Resources) -> Option<Eviction> {
         if missing.is_zero() {
             return Some(Eviction::default());
@@ -129,11 +129,21 @@ impl Evictor {
             }
         }
         idle.sort_by_key(|(since, entry, _)| (*since, entry.number));
-        let held: Vec<_> = idle.iter().map(|(_, entry, _)| entry.held).collect();
-        let chosen = choose(&held, wanted)?;
-        let mut evicted = Vec::with_capacity(chosen.len());
-        for index in chosen {
-            if let Some((_, entry, state)) = idle.get_mut(index) {
+        let mut sum = idle
+            .iter()
+            .fold(Resources::default(), |sum, (_, entry, _)| {
+                sum.saturating_add(entry.held)
+            });
+        if !wanted.fits_in(sum) {
+            return None;
+        }
+        // From the most valuable to the least: whoever can be spared is.
+        let mut evicted = Vec::new();
+        for (_, entry, state) in idle.iter_mut().rev() {
+            let without = sum.saturating_sub(entry.held);
+            if wanted.fits_in(without) {
+                sum = without;
+            } else {
                 **state = State::Evicted;
                 evicted.push(Arc::clone(entry));
             }
@@ -155,37 +165,6 @@ impl Evictor {
             shared: &self.shared,
         }
     }
-}
-
-/// Picks from containers, the least valuable first, those to evict for `missing`: the shortest
-/// run from the front that covers it, without those that the others make unnecessary, the most
-/// valuable spared first. Nothing when all of them do not cover it.
-fn choose(held: &[Resources], missing: Resources) -> Option<Vec<usize>> {
-    let mut sum = Resources::default();
-    let mut chosen = Vec::new();
-    for (index, held) in held.iter().enumerate() {
-        if missing.fits_in(sum) {
-            break;
-        }
-        sum = sum.saturating_add(*held);
-        chosen.push(index);
-    }
-    if !missing.fits_in(sum) {
-        return None;
-    }
-    for index in (0..chosen.len()).rev() {
-        let without = chosen
-            .get(index)
-            .and_then(|container| held.get(*container))
-            .map(|held| sum.saturating_sub(*held));
-        if let Some(without) = without
-            && missing.fits_in(without)
-        {
-            sum = without;
-            chosen.remove(index);
-        }
-    }
-    Some(chosen)
 }
 
 impl Shared {

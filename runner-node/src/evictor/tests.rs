@@ -138,6 +138,7 @@ fn who_holds_nothing_is_never_evicted() {
     assert_eq!(count(evictor.evict(&key("3"), amount(1, 0))), Some(1));
     assert!(evicted(&status).is_empty());
     assert_eq!(evicted(&other), [0]);
+    assert_eq!(evictor.shared.containers().registered.len(), 1);
     assert!(status[0].try_claim(), "its slot works all the same");
 }
 

@@ -65,6 +65,13 @@ pub async fn reserve(
         if eviction.is_none() && when_full == WhenFull::Refuse {
             return Err(Refusal::Full);
         }
+        if let Some(count) = eviction
+            .as_ref()
+            .map(Eviction::count)
+            .filter(|count| *count > 0)
+        {
+            tracing::debug!(count, ?missing, "evicting idle containers");
+        }
         let released = eviction.as_ref().map(Eviction::next_release);
         tokio::select! {
             biased;

@@ -21,7 +21,6 @@ mod observe;
 mod openapi;
 mod path;
 mod reply;
-mod request_id;
 mod state;
 mod triggers;
 
@@ -32,7 +31,6 @@ use utoipa_axum::routes;
 use fallback::Fallback;
 use openapi::Rendered;
 pub use openapi::document;
-pub use request_id::RequestIds;
 pub use state::{ApiSettings, ApiState, Changed, FrontDoor};
 
 /// The API as a service: every path of spec/01 1.3 to 1.5, and those that every node has (1.1).

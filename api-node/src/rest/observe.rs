@@ -19,7 +19,7 @@ const UNMATCHED: &str = "unmatched";
 /// Answers the request by `next` and notes it.
 pub(super) async fn observe(
     State(state): State<ApiState>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
@@ -28,14 +28,12 @@ pub(super) async fn observe(
         None => UNMATCHED.into(),
     };
     let method = method_label(request.method());
-    let span = match &state.settings.request_ids {
-        Some(ids) => tracing::info_span!(
-            "request",
-            action = &*path,
-            rid = &*ids.of(request.headers())
-        ),
-        None => tracing::info_span!("request", action = &*path),
-    };
+    let rid = state
+        .settings
+        .request_ids
+        .as_ref()
+        .map(|ids| ids.assign(request.headers_mut(), || state.new_id()));
+    let span = tracing::info_span!("request", action = &*path, rid = rid.as_deref());
     state.metrics.request(&RequestLabels {
         path: path.clone(),
         method,

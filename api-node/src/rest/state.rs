@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use domain::{AppId, FnId};
+use domain::{AppId, FnId, IdSource};
 use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
+use nodekit::request_id::RequestIds;
 
-use super::request_id::RequestIds;
 use crate::store::Store;
 
 /// Something that was created, changed or deleted, so that what is cached of it is stale.
@@ -45,7 +45,7 @@ pub struct ApiSettings {
     pub cors_origins: Vec<String>,
     /// `FN_API_CORS_HEADERS`; replaces the allowed request headers when not empty.
     pub cors_headers: Vec<String>,
-    /// Where request ids come from (`FN_RID_HEADER`); off when absent.
+    /// The header that carries request ids (`FN_RID_HEADER`); off when absent.
     pub request_ids: Option<RequestIds>,
     /// Whether the document describes `/invoke` and `/t`.
     pub front_door: FrontDoor,
@@ -74,6 +74,8 @@ pub struct ApiState {
     pub on_change: Arc<dyn Fn(Changed) + Send + Sync>,
     /// The settings.
     pub settings: Arc<ApiSettings>,
+    /// Makes the id of a request that brought none.
+    pub ids: Arc<IdSource>,
     /// Where requests are counted.
     pub metrics: ApiMetrics,
     /// What every node serves.
@@ -81,6 +83,15 @@ pub struct ApiState {
 }
 
 impl ApiState {
+    /// A new request id.
+    pub(super) fn new_id(&self) -> Arc<str> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.ids
+            .next(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Tells of a committed change.
     pub(super) fn changed(&self, what: Changed) {
         (self.on_change)(what);

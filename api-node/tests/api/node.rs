@@ -1,5 +1,7 @@
 //! What every node serves, request ids and the metrics of requests (spec/01 1.1, spec/10 10.2).
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use crate::server::Api;
@@ -15,6 +17,9 @@ async fn root_version_and_health() {
     );
     assert_eq!(api.get("/livez").await.json(), json!({"status": "ok"}));
     assert_eq!(api.get("/readyz").await.json(), json!({"status": "ok"}));
+    api.ready.store(false, Ordering::Relaxed);
+    api.get("/readyz").await.refused(503, "not ready");
+    assert_eq!(api.get("/livez").await.json(), json!({"status": "ok"}));
 }
 
 #[tokio::test]

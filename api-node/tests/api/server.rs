@@ -1,5 +1,6 @@
 //! A served API, a client for it, and the things that tests start from.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Api {
     pub(crate) address: String,
     /// The database's file.
     pub(crate) database: String,
+    /// What the node's readiness is set to.
+    pub(crate) ready: Arc<AtomicBool>,
     client: Client<HttpConnector, Full<Bytes>>,
     changes: Arc<Mutex<Vec<Changed>>>,
     document: Value,
@@ -67,6 +70,8 @@ impl Api {
         let api_metrics = ApiMetrics::new(&mut metrics);
         let changes = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&changes);
+        let ready = Arc::new(AtomicBool::new(true));
+        let is_ready = Arc::clone(&ready);
         let router = rest::router(ApiState {
             store,
             on_change: Arc::new(move |change| {
@@ -75,8 +80,9 @@ impl Api {
                     .push(change)
             }),
             settings: Arc::new(settings),
+            ids: Arc::new(IdSource::new(8)),
             metrics: api_metrics,
-            admin: AdminRoutes::new(Arc::new(metrics), || true),
+            admin: AdminRoutes::new(Arc::new(metrics), move || is_ready.load(Ordering::Relaxed)),
         });
         let listener = HttpServer::bind(([127, 0, 0, 1], 0).into(), limits)
             .await
@@ -86,6 +92,7 @@ impl Api {
         Self {
             address,
             database,
+            ready,
             client: Client::builder(TokioExecutor::new()).build_http(),
             changes,
             document: serde_json::to_value(rest::document(FrontDoor::Elsewhere))

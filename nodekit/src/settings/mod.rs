@@ -8,9 +8,11 @@ mod duration;
 mod effective;
 pub mod kinds;
 mod layers;
+mod markdown;
 mod mask;
 
 pub use effective::{Effective, EffectiveSetting};
+pub use markdown::markdown;
 pub use secrecy::{ExposeSecret, SecretString};
 
 pub use layers::{Layers, Origin, ReadFile, SettingError, SettingsError, Sources};

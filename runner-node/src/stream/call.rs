@@ -5,11 +5,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use domain::{ApiError, CallId, ErrorCode, Timestamp};
+use domain::{ApiError, CallId, Timestamp};
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::{Frame, SizeHint};
 use nodekit::body::{Body, BodyError};
+use nodekit::http_server::body_error_code;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -87,7 +88,7 @@ impl InputBroken {
     pub(super) fn to_api_error(&self) -> ApiError {
         match self.0.downcast_ref::<ApiError>() {
             Some(error) => error.clone(),
-            None => ApiError::from(ErrorCode::RequestBodyBroken).detail(&self.0),
+            None => ApiError::from(body_error_code(self.0.as_ref())).detail(&self.0),
         }
     }
 }

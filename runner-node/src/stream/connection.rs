@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -36,6 +36,9 @@ struct Inner {
     driver: Driver,
     /// A second descriptor of the same socket: hyper owns the first one.
     probe: OwnedFd,
+    /// The function answered in HTTP/1.0. hyper would send it the next call in its own way, which
+    /// knows no chunks.
+    outdated: bool,
 }
 
 #[expect(
@@ -72,6 +75,7 @@ impl Connection {
     pub(super) async fn start(stream: UnixStream, max_header_bytes: usize) -> io::Result<Self> {
         let probe = stream.as_fd().try_clone_to_owned()?;
         let (sender, driver) = http1::Builder::new()
+            .title_case_headers(true)
             .max_headers(MAX_HEADERS)
             .max_header_size(max_header_bytes)
             .max_buf_size(max_header_bytes.max(READ_AHEAD_BYTES))
@@ -82,6 +86,7 @@ impl Connection {
             sender,
             driver: Driver::Running(driver),
             probe,
+            outdated: false,
         })))
     }
 
@@ -101,7 +106,12 @@ impl Connection {
         &mut self,
         request: Request<Input>,
     ) -> Result<Response<Incoming>, SendError> {
-        let Inner { sender, driver, .. } = &mut *self.0;
+        let Inner {
+            sender,
+            driver,
+            outdated,
+            ..
+        } = &mut *self.0;
         // Only the driver can complete this future, and it is always polled first: so nobody needs
         // to be woken by it, and the task's budget is the driver's to spend.
         let mut response = pin!(tokio::task::unconstrained(sender.try_send_request(request)));
@@ -112,6 +122,7 @@ impl Connection {
                 .poll(&mut Context::from_waker(Waker::noop()))
         })
         .await
+        .inspect(|response| *outdated = response.version() != Version::HTTP_11)
         .map_err(|mut error| match error.take_message() {
             Some(request) => SendError::NotSent(Box::new(request)),
             None => SendError::Failed(self.cause(error.into_error())),
@@ -156,7 +167,7 @@ impl Connection {
         .await;
         match &self.0.driver {
             Driver::Running(_) if self.0.sender.is_ready() => {
-                if unread::bytes(&self.0.probe) == 0 {
+                if !self.0.outdated && unread::bytes(&self.0.probe) == 0 {
                     Remains::Idle
                 } else {
                     Remains::Spent

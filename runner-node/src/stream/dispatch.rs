@@ -155,6 +155,7 @@ impl Dispatcher {
             Verdict::Handled => self.handled(exchange, response).await,
             Verdict::Failed(code) => {
                 // What a failed function says is read and dropped, so that its container can go on.
+                exchange.failed = Some(code);
                 let most = self.limits.buffer_bytes as u64;
                 match collect(exchange, &mut response.into_body(), most).await {
                     Ok(Collected::All(_)) => exchange.answered().await,

@@ -15,6 +15,8 @@ pub(super) struct Exchange<D: FnOnce(Report)> {
     /// Whether the function may have seen the call.
     sent: bool,
     pub(super) fdk_version: Option<HeaderValue>,
+    /// What a function that failed by its own word is answered with.
+    pub(super) failed: Option<ErrorCode>,
 }
 
 impl<D: FnOnce(Report)> Exchange<D> {
@@ -23,6 +25,7 @@ impl<D: FnOnce(Report)> Exchange<D> {
             held: Some((link, done)),
             sent: false,
             fdk_version: None,
+            failed: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl<D: FnOnce(Report)> Exchange<D> {
             done(Report {
                 outcome: outcome(link),
                 fdk_version: self.fdk_version.take(),
+                failed: self.failed,
             });
         }
     }

@@ -1,5 +1,6 @@
 //! What a call left behind: a container that can take the next call, or one that cannot.
 
+use domain::ErrorCode;
 use http::HeaderValue;
 
 use super::link::Link;
@@ -11,6 +12,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The function's `Fn-Fdk-Version`, also when its answer was an error.
     pub fdk_version: Option<HeaderValue>,
+    /// The error that the function itself reported, though its container is fine.
+    pub failed: Option<ErrorCode>,
 }
 
 /// Whether the container can take another call.

@@ -222,7 +222,8 @@ impl Registration {
     }
 
     /// Whether the container was evicted.
-    pub fn is_evicted(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_evicted(&self) -> bool {
         *self.entry.state() == State::Evicted
     }
 }

@@ -123,9 +123,8 @@ where
 impl Shared {
     async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         let arrived = Instant::now();
-        if let Some(ids) = &self.parts.request_ids {
-            ids.assign(request.headers_mut(), || self.new_id());
-        }
+        let request_ids = self.parts.request_ids.as_ref();
+        let request_id = request_ids.map(|ids| ids.assign(request.headers_mut(), || self.new_id()));
         let uri = request.uri().clone();
         let path = route::decode(uri.path());
         let method = request.method();
@@ -137,7 +136,7 @@ impl Shared {
                 }
                 match self.parts.targets.target_by_fn(fn_id).await {
                     Ok(target) => {
-                        Caller::new(self, target, arrived)
+                        Caller::new(self, target, request_id, arrived)
                             .invoke(request, account)
                             .await
                     }
@@ -152,7 +151,7 @@ impl Shared {
                 let account = self.account(template, method, arrived);
                 match self.parts.targets.target_by_trigger(app_name, source).await {
                     Ok(target) => {
-                        Caller::new(self, target, arrived)
+                        Caller::new(self, target, request_id, arrived)
                             .trigger(request, account)
                             .await
                     }

@@ -32,16 +32,24 @@ pub(super) struct Caller<'a> {
     shared: &'a Shared,
     target: Arc<Target>,
     id: CallId,
+    /// The client's name for its request, in logs only.
+    request_id: Option<Arc<str>>,
     arrived: Instant,
 }
 
 impl<'a> Caller<'a> {
     /// Names the call.
-    pub(super) fn new(shared: &'a Shared, target: Arc<Target>, arrived: Instant) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        target: Arc<Target>,
+        request_id: Option<Arc<str>>,
+        arrived: Instant,
+    ) -> Self {
         Self {
             id: CallId::from(shared.new_id()),
             shared,
             target,
+            request_id,
             arrived,
         }
     }
@@ -138,7 +146,13 @@ impl<'a> Caller<'a> {
         detached: bool,
     ) -> Result<CallResponse, ApiError> {
         let spec = &self.target.spec;
-        let span = tracing::debug_span!("call", call_id = %self.id, fn_id = %spec.fn_id, app_id = %spec.app_id);
+        let span = tracing::debug_span!(
+            "call",
+            call_id = %self.id,
+            fn_id = %spec.fn_id,
+            app_id = %spec.app_id,
+            request_id = self.request_id.as_deref(),
+        );
         let patience = match detached {
             true => self.shared.detached_placement_timeout,
             false => self.shared.placement_timeout,
@@ -191,19 +205,26 @@ impl<'a> Caller<'a> {
 
     /// One line per failed call. Being busy is no fault and would fill the log when it matters most.
     fn log(&self, error: &ApiError) {
-        let (call_id, spec) = (&self.id, &self.target.spec);
-        let (fn_id, app_id) = (&spec.fn_id, &spec.app_id);
-        let detail = error.internal_detail();
-        let ours = error.code().blame() == Blame::Service
+        let is_fault = error.code().blame() == Blame::Service
             && !matches!(
                 error.code(),
                 ErrorCode::ServerBusy | ErrorCode::ClientCancelled
             );
-        if ours {
-            tracing::warn!(%call_id, %fn_id, %app_id, code = error.code().name(), %error, detail, "call failed");
-        } else {
-            tracing::debug!(%call_id, %fn_id, %app_id, code = error.code().name(), %error, detail, "call failed");
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    call_id = %self.id,
+                    fn_id = %self.target.spec.fn_id,
+                    app_id = %self.target.spec.app_id,
+                    request_id = self.request_id.as_deref(),
+                    code = error.code().name(),
+                    %error,
+                    detail = error.internal_detail(),
+                    "call failed"
+                )
+            };
         }
+        if is_fault { line!(warn) } else { line!(debug) }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn hearth() -> &'static Path {
 /// When it cannot be built.
 pub fn function(name: &str) -> PathBuf {
     let built = Command::new(repository().join("examples/build"))
-        .args(["--path", name])
+        .arg(name)
         .output()
         .expect("examples/build runs");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));

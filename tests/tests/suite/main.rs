@@ -1,0 +1,4 @@
+//! The whole, from the outside: a server process, a real engine, real functions, a real client.
+
+mod invoke;
+mod recovery;

@@ -33,3 +33,42 @@ pub fn json(message: &str) -> Bytes {
     body.push('\n');
     body.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_json_with_a_newline() {
+        let error = ApiError::with_message(ErrorCode::AppInvalidName, "a \"b\"\n<c>");
+        let response: Response<Bytes> = response(&error);
+        assert_eq!(response.status(), 400);
+        assert_eq!(
+            response.headers()[CONTENT_TYPE],
+            "application/json; charset=utf-8"
+        );
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+        assert_eq!(response.body(), "{\"message\":\"a \\\"b\\\"\\n<c>\"}\n");
+    }
+
+    #[test]
+    fn a_busy_server_says_when_to_come_back() {
+        let response: Response<Bytes> = response(&ErrorCode::ServerBusy.into());
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "15");
+    }
+
+    #[test]
+    fn a_caller_that_went_away_is_told_nothing() {
+        let response: Response<Bytes> = response(&ErrorCode::ClientCancelled.into());
+        assert_eq!(response.status().as_u16(), 444);
+        assert!(response.body().is_empty() && response.headers().is_empty());
+    }
+
+    #[test]
+    fn what_happened_inside_stays_inside() {
+        let response: Response<Bytes> = response(&ApiError::internal("password=hunter2"));
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.body(), "{\"message\":\"internal server error\"}\n");
+    }
+}

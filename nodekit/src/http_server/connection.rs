@@ -33,6 +33,11 @@ impl ConnectionState {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// From now on, the connection ends when it has nothing to do.
+    fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the connection should end when it has nothing to do.
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -85,13 +90,26 @@ pub(super) async fn serve<S: HttpService>(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let state = Arc::new(ConnectionState::default());
-    let io = GuardedIo::new(stream, state.clone(), limits.clone());
+    let mut io = GuardedIo::new(stream, state.clone(), limits.clone());
+    let opened = tokio::select! {
+        opened = io.open() => opened,
+        () = shutdown.cancelled() => {
+            state.drain();
+            tokio::select! {
+                opened = io.open() => opened,
+                () = abort.cancelled() => return End::Aborted,
+            }
+        }
+    };
+    if !opened.unwrap_or(false) {
+        return End::Finished;
+    }
     let service = GuardedService::new(service, state.clone(), limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         () = shutdown.cancelled() => {
-            state.draining.store(true, Ordering::Relaxed);
+            state.drain();
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 outcome = connection => outcome,

@@ -1,5 +1,6 @@
 //! A connection's bytes under guard: framing judged as it arrives, and every wait bounded.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub(super) struct GuardedIo<T> {
     state: Arc<ConnectionState>,
     limits: Arc<Limits>,
     verdict: Verdict,
+    /// What was read before the parser was there, and how much of it the parser has.
+    opening: Vec<u8>,
+    opening_read: usize,
     read_timer: LazyTimer,
     write_timer: LazyTimer,
     /// Since when the client is waited for, before its first request or within a head.
@@ -60,6 +64,8 @@ impl<T> GuardedIo<T> {
             state,
             limits,
             verdict: Verdict::Sound,
+            opening: Vec::new(),
+            opening_read: 0,
             read_timer: LazyTimer::default(),
             write_timer: LazyTimer::default(),
             waiting_since: None,
@@ -68,6 +74,22 @@ impl<T> GuardedIo<T> {
             answering_since: None,
             linger_until: None,
         }
+    }
+
+    /// Gives the parser what was read before it was there; false if there is nothing of it left.
+    fn read_opening(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let left = &self.opening[self.opening_read..];
+        if left.is_empty() {
+            return false;
+        }
+        let count = left.len().min(buffer.remaining());
+        buffer.put_slice(&left[..count]);
+        self.opening_read += count;
+        if self.opening_read == self.opening.len() {
+            self.opening = Vec::new();
+            self.opening_read = 0;
+        }
+        true
     }
 
     /// Judges what was just read, behind the first `before` bytes of `buffer`.
@@ -161,6 +183,67 @@ impl<T> GuardedIo<T> {
     }
 }
 
+impl<T: AsyncRead + Unpin> GuardedIo<T> {
+    /// Waits for the first head, so that a client that is slow to send one, or never does, costs its
+    /// bytes and not the parser's buffers. False if the connection ended before.
+    ///
+    /// # Errors
+    /// The connection broke, or the head did not come in time. May be dropped and called again.
+    pub(super) async fn open(&mut self) -> io::Result<bool> {
+        poll_fn(|cx| self.poll_open(cx)).await
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut scratch = [0; 1024];
+        // A bad head and one that is too large are the parser's to answer.
+        while self.framing.heads() == 0
+            && self.verdict == Verdict::Sound
+            && self.opening.len() < self.limits.max_header_bytes
+        {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(self.poll_read_io(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(false));
+            }
+            let strange = buffer
+                .filled()
+                .iter()
+                .any(|byte| byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n' | b'\t'));
+            self.opening.extend_from_slice(buffer.filled());
+            // Another protocol, such as TLS: its head would never end. The body behind a head may
+            // hold anything, but then the head is here and the parser's turn has come.
+            if strange {
+                break;
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_read_io(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.verdict {
+            Verdict::Sound => {}
+            Verdict::BadHead => return Poll::Ready(Ok(())),
+            Verdict::BadBody => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        }
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.io).poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                self.inspect(buffer, before);
+                if self.verdict == Verdict::BadBody && buffer.filled().len() == before {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_read_deadline(cx),
+        }
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for GuardedIo<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -168,23 +251,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for GuardedIo<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.verdict {
-            Verdict::Sound => {}
-            Verdict::BadHead => return Poll::Ready(Ok(())),
-            Verdict::BadBody => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+        if this.read_opening(buffer) {
+            return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        match Pin::new(&mut this.io).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) => {
-                this.inspect(buffer, before);
-                if this.verdict == Verdict::BadBody && buffer.filled().len() == before {
-                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                }
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => this.poll_read_deadline(cx),
-        }
+        this.poll_read_io(cx, buffer)
     }
 }
 

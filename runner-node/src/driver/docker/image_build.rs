@@ -1,6 +1,8 @@
 //! Images made of a few files, without a registry, a builder or a base image.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use bollard::query_parameters::ImportImageOptions;
 use bytes::Bytes;
@@ -91,7 +93,7 @@ fn engine_error(error: EngineError) -> ImageBuildError {
 
 /// The image as `docker save` would write it: the layer, its configuration and the list of both.
 /// The same input gives the same image.
-fn archive(image: &ScratchImage<'_>) -> Result<Vec<u8>, ImageBuildError> {
+pub(super) fn archive(image: &ScratchImage<'_>) -> Result<Vec<u8>, ImageBuildError> {
     let reference = ImageReference::parse(image.tag).map_err(|error| ImageBuildError::Tag {
         tag: image.tag.to_owned(),
         reason: error.to_string(),
@@ -127,14 +129,35 @@ fn archive(image: &ScratchImage<'_>) -> Result<Vec<u8>, ImageBuildError> {
 
 fn tar_of(files: &[(&str, &[u8])], mode: u32) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
+    // Left out, some engines make them for root alone.
+    for directory in directories(files) {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        header.set_mode(0o755);
+        header.set_mtime(0);
+        archive.append_data(&mut header, directory, io::empty())?;
+    }
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(mode);
         header.set_mtime(0);
-        archive.append_data(&mut header, path.trim_start_matches('/'), *content)?;
+        archive.append_data(&mut header, relative(path), *content)?;
     }
     archive.into_inner()
+}
+
+fn relative(path: &str) -> &Path {
+    Path::new(path.trim_start_matches('/'))
+}
+
+/// The directories above the files, each before those below it.
+fn directories<'a>(files: &[(&'a str, &[u8])]) -> BTreeSet<&'a Path> {
+    let above = |path: &'a str| relative(path).ancestors().skip(1);
+    let all = files.iter().flat_map(|(path, _)| above(path));
+    all.filter(|directory| !directory.as_os_str().is_empty())
+        .collect()
 }
 
 /// This machine's processor, as images call it.

@@ -59,6 +59,8 @@ const MAX_HOSTNAME_BYTES: usize = 63;
 const DEFAULT_REGISTRY: &str = "docker.io";
 /// A pull by the engine has no limit but its callers' deadlines.
 const PULL_LIMIT: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
+/// What registries that want a user are said to answer.
+const UNAUTHORIZED: [&str; 2] = ["no basic auth credentials", "unauthorized"];
 const PULL_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Containers of a Docker engine.
@@ -331,6 +333,10 @@ fn pull_error(image: &str, error: EngineError) -> ApiError {
             let failed = pull_failed(image, message);
             match status {
                 400..=499 => failed.status_override(*status),
+                // Engines pass on some refusals of a registry as faults of their own.
+                _ if UNAUTHORIZED.iter().any(|text| message.contains(text)) => {
+                    failed.status_override(401)
+                }
                 _ => failed,
             }
         }

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::bench::{BUSYBOX, DockerBench, load_image, unique};
+use crate::driver::Driver as _;
 use crate::driver::contract::{Behaviour, Bench as _, beats, directory, eventually};
 use crate::driver::docker::engine;
-use crate::driver::{Container as _, Driver as _};
 
 /// A Docker engine with a directory of its own, and without networks.
 struct PrivateEngine {

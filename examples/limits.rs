@@ -46,10 +46,11 @@ async fn try_limits(ctx: Context, body: Body) -> Result<Response, String> {
     if wishes.answer_kib > 0 {
         return Ok(Response::bytes(vec![b'x'; wishes.answer_kib << 10]));
     }
-    let left = ctx.remaining().unwrap_or_default();
+    let left = ctx.remaining().unwrap_or(Duration::MAX);
     Ok(Response::text(format!(
-        "used {} MiB, {left:?} left\n",
-        memory.len() >> 20
+        "used {} MiB, {} s left\n",
+        memory.len() >> 20,
+        left.as_secs()
     )))
 }
 

@@ -183,15 +183,22 @@ async fn headers_have_a_limit() {
 }
 
 #[tokio::test]
-async fn many_headers_and_strange_values_are_fine() {
-    let mut bytes = format!("{OK}Content-Length: 0\r\n").into_bytes();
-    for n in 0..200 {
-        bytes.extend(format!("X-{n}: \u{fc}\t{n}\r\n").bytes());
-    }
-    bytes.extend(b"!#$%&'*+-.^_`|~: \xff\xfe\r\n\r\n");
-    let mut ended = answered(Limits::default(), bytes, false).await;
-    assert_eq!(ended.answer().headers.len(), 202);
+async fn a_hundred_headers_and_strange_values_are_fine() {
+    let head = |count: usize| {
+        let mut bytes = format!("{OK}Content-Length: 0\r\n").into_bytes();
+        for n in 2..count {
+            bytes.extend(format!("X-{n}: \u{fc}\t{n}\r\n").bytes());
+        }
+        bytes.extend(b"!#$%&'*+-.^_`|~: \xff\xfe\r\n\r\n");
+        bytes
+    };
+    let mut ended = answered(Limits::default(), head(100), false).await;
+    assert_eq!(ended.answer().headers.len(), 100);
     assert!(ended.reusable().await.is_connected());
+
+    let mut ended = answered(Limits::default(), head(101), false).await;
+    assert_eq!(ended.code(), ErrorCode::ResponseHeaderTooLarge);
+    assert_eq!(ended.broken().await, Cause::ResponseTooLarge);
 }
 
 #[tokio::test]

@@ -17,9 +17,6 @@ use runner_node::metrics::RunnerMetrics;
 use runner_node::resources::{Pool, totals};
 use runner_node::stream::{Limits, SocketDir, SocketDirConfig};
 
-/// The largest input of a detached call without `FN_MAX_REQUEST_SIZE`.
-const MAX_DETACHED_BODY: u64 = 6 * 1024 * 1024;
-
 /// The metrics of a runner.
 pub(crate) struct RunnerRegistrations {
     runner: RunnerMetrics,
@@ -36,7 +33,6 @@ impl RunnerRegistrations {
 /// Starts a runner.
 pub(crate) async fn start(
     config: &RunnerConfig,
-    max_request_size: u64,
     registrations: RunnerRegistrations,
     ids: Arc<IdSource>,
 ) -> anyhow::Result<Agent> {
@@ -70,7 +66,6 @@ pub(crate) async fn start(
             0 => Limits::MAX_HEADER_BYTES,
             bytes => usize::try_from(bytes).unwrap_or(usize::MAX),
         },
-        max_detached_body: if max_request_size == 0 { MAX_DETACHED_BODY } else { max_request_size },
         non_blocking_resources: config.enable_nb_resource_tracker,
         processors: usize::try_from(total.cpu_millis.div_ceil(1000)).unwrap_or(1),
     };
@@ -105,6 +100,9 @@ fn docker(config: &RunnerConfig, socket_dirs: &SocketDirConfig) -> DockerConfig 
         image_clean_exempt_tags: config.image_clean_exempt_tags.clone(),
         image_enable_volume: config.image_enable_volume,
         registry_auth: Some(config.docker_auth.clone()),
+        allowed_registries: config.image_registries.clone(),
+        pull_attempts: config.image_pull_attempts,
+        collect_stats: config.container_stats,
         ..DockerConfig::default()
     }
 }

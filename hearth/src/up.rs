@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use api_node::rest::{self, ApiSettings, ApiState, Changed};
 use api_node::store::{self, OpenOptions};
 use domain::IdSource;
-use hybrid_client::{CacheSettings, CachedControlPlane, Change};
+use hybrid_client::{CachedControlPlane, Change};
 use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts};
 use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
@@ -74,16 +74,11 @@ impl Node {
             cancel: shutdown.token().clone(),
         };
         let store = store::open(&api.db_url, options).await?;
-        let agent = runner::start(&runner, node.max_request_size, registrations, Arc::clone(&ids)).await?;
+        let agent = runner::start(&runner, registrations, Arc::clone(&ids)).await?;
 
         let control_plane = LocalControlPlane::new(Arc::clone(&store));
         let changes = control_plane.announcer();
-        let cache = CacheSettings {
-            ttl: lb.cache_ttl.unwrap_or(Duration::MAX),
-            capacity: usize::try_from(lb.cache_size).unwrap_or(usize::MAX),
-            ..CacheSettings::default()
-        };
-        let targets = CachedControlPlane::new(Arc::new(control_plane), cache);
+        let targets = CachedControlPlane::new(Arc::new(control_plane), lb.cache_settings());
 
         let readiness = Readiness::new();
         let health = tokio::spawn(watch_health(Arc::clone(&store), agent.clone(), readiness.clone()));

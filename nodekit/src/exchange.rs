@@ -41,7 +41,8 @@ pub struct CallRequest {
     pub arrived: Instant,
     /// Until when the call may wait for a container; none waits as long as the caller does.
     pub wait_deadline: Option<Instant>,
-    /// Answer as soon as the execution starts and discard the output.
+    /// Answer as soon as the execution starts and discard the output. The body must not depend on
+    /// the client's connection then.
     pub detached: bool,
 }
 

@@ -32,14 +32,10 @@ settings! {
         FN_HOT_PULL_TIMEOUT_MSECS: Millis = "600000" => hot_pull_timeout_msecs: Option<Duration>;
         /// Time from the start of a container to its open socket.
         FN_HOT_START_TIMEOUT_MSECS: Millis = "5000" => hot_start_timeout_msecs: Option<Duration>;
-        /// Time that a detached call may take on top of its function's time-out.
-        FN_EXECUTION_HEADROOM: Millis = "360000" => detached_head_room_msecs: Option<Duration>;
         /// Largest body of a function's answer; 0 is no limit.
         FN_MAX_RESPONSE_SIZE: Bytes = "0" => max_response_size_bytes: u64;
         /// Largest head of a function's answer; 0 is 1 MiB.
         FN_MAX_HDR_RESPONSE_SIZE: Bytes = "0" => max_hdr_response_size_bytes: u64;
-        /// Most of a call's log that is kept.
-        FN_MAX_LOG_SIZE_BYTES: Bytes = "1048576" => max_log_size_bytes: u64;
         /// CPU that containers may use together, in thousandths of a CPU; 0 detects it.
         FN_MAX_TOTAL_CPU_MCPUS: Int<u64> = "0" => max_total_cpu_mcpus: u64;
         /// Memory that containers may use together; 0 detects it.
@@ -76,6 +72,12 @@ settings! {
         FN_IMAGE_CLEAN_MAX_SIZE: Bytes = "0" => image_clean_max_size: u64;
         /// Images that are never removed.
         FN_IMAGE_CLEAN_EXEMPT_TAGS: Words = "" => image_clean_exempt_tags: Vec<String>;
+        /// Registries that images may come from; empty allows all. The engine's default registry is `docker.io`.
+        FN_IMAGE_REGISTRIES: Words = "" => image_registries: Vec<String>;
+        /// How often the pull of an image is tried when the engine fails in a way that may pass.
+        FN_IMAGE_PULL_ATTEMPTS: Int<u32> = "1" => image_pull_attempts: u32;
+        /// Measure what each container uses, for the metrics `fn_docker_stats_*`; costs the engine about a thousandth of a CPU for each container.
+        FN_CONTAINER_STATS: Bool = "false" => container_stats: bool;
         /// Accept images that declare a volume.
         FN_IMAGE_ENABLE_VOLUME: Bool = "false" => image_enable_volume: bool;
     }

@@ -25,7 +25,7 @@ static FN_INVOKE_TYPE: HeaderName = HeaderName::from_static("fn-invoke-type");
 
 /// The most that a detached call's input may hold: it is read before the client is answered, since
 /// the connection is the client's again after the answer.
-const DETACHED_BODY_MAX_BYTES: usize = 16 << 20;
+const DETACHED_BODY_MAX_BYTES: usize = 6 << 20;
 
 /// A call to a target that was found.
 pub(super) struct Caller<'a> {

@@ -196,7 +196,7 @@ async fn a_detached_calls_input_is_bounded() {
         &[("fn-invoke-type", "detached")],
         "",
     );
-    *big.body_mut() = body::full(vec![b'x'; (16 << 20) + 1]);
+    *big.body_mut() = body::full(vec![b'x'; (6 << 20) + 1]);
     node.send(big)
         .await
         .assert_error(413, "Request content too large");

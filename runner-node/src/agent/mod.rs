@@ -7,7 +7,6 @@
 
 mod account;
 mod container;
-mod detached;
 mod function;
 mod launch_policy;
 mod launcher;
@@ -22,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use domain::{ApiError, CallId, ErrorCode, IdSource, SlotKey, Timestamp};
 use http::HeaderMap;
-use nodekit::body;
+use http_body_util::BodyExt as _;
+use nodekit::body::{self, Body};
 use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings, Target};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use self::account::CallAccount;
-use self::detached::{discard_output, take_input};
 use self::function::Function;
 use self::slot::HotSlot;
 use self::slot_queue::Acquired;
@@ -175,11 +174,7 @@ impl Agent {
         self.execute(prepared, call, account).await
     }
 
-    async fn submit_detached(&self, mut call: CallRequest) -> CallResult {
-        // The client is answered before the function has read its input, so the input is taken
-        // first.
-        let limit = self.shared.settings.max_detached_body;
-        call.body = body::full(take_input(call.body, limit).await?);
+    async fn submit_detached(&self, call: CallRequest) -> CallResult {
         let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
         let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
         let timings = prepared.timings;
@@ -187,7 +182,7 @@ impl Agent {
         self.shared.calls.spawn(async move {
             let id = call.id.clone();
             let ended = match agent.execute(prepared, call, account).await {
-                Ok(response) => discard_output(response.body).await,
+                Ok(response) => discard(response.body).await,
                 Err(error) => Err(format!("{error:?}")),
             };
             if let Err(error) = ended {
@@ -346,6 +341,14 @@ struct Prepared {
     slot: HotSlot,
     link: Link,
     timings: CallTimings,
+}
+
+/// Reads an output that nobody wants to its end, so that the function can write it.
+async fn discard(mut output: Body) -> Result<(), String> {
+    while let Some(frame) = output.frame().await {
+        frame.map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 async fn until(deadline: Option<Instant>) {

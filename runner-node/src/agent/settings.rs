@@ -21,8 +21,6 @@ pub struct Settings {
     pub limits: Limits,
     /// The largest head of an answer, in bytes.
     pub max_header_bytes: usize,
-    /// The largest body of a detached call in bytes: it is kept in memory until the call starts.
-    pub max_detached_body: u64,
     /// Refuse a call at once when there is no room for its container.
     pub non_blocking_resources: bool,
     /// Processors that functions can use.

@@ -1,4 +1,5 @@
 //! The whole, from the outside: a server process, a real engine, real functions, a real client.
 
+mod docs;
 mod invoke;
 mod recovery;

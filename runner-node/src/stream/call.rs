@@ -66,8 +66,10 @@ fn header(text: &str) -> Result<HeaderValue, ApiError> {
         .map_err(|error| ApiError::internal(format_args!("call header {text:?}: {error}")))
 }
 
+/// Rounded up: a function kit gives up at this time by itself, which must not be before the call's
+/// time is over. The platform keeps the exact one.
 fn whole_seconds(at: Timestamp) -> Result<String, ApiError> {
-    OffsetDateTime::from_unix_timestamp(at.unix_millis().div_euclid(1000))
+    OffsetDateTime::from_unix_timestamp(at.unix_millis().saturating_add(999).div_euclid(1000))
         .map_err(|error| error.to_string())
         .and_then(|at| at.format(&Rfc3339).map_err(|error| error.to_string()))
         .map_err(|error| ApiError::internal(format_args!("call deadline {at}: {error}")))

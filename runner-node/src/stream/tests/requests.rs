@@ -39,7 +39,7 @@ async fn the_request_is_a_post_to_call_in_chunks() {
         [
             "Content-Type: text/plain",
             "Fn-Call-Id: 01CALL",
-            "Fn-Deadline: 2019-03-01T10:00:00Z",
+            "Fn-Deadline: 2019-03-01T10:00:01Z",
             "Fn-Intent: httprequest",
             "Host: localhost",
             "Transfer-Encoding: chunked",

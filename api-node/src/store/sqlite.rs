@@ -10,7 +10,6 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::time::Instant;
 
 use super::failure::is_busy;
 use super::migrate::{self, MigrateError, Migration};
@@ -21,9 +20,6 @@ use super::session::{Arg, Database, Record, Session};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a start waits for another process that migrates the file.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a busy file is tried while it is set up: the busy handler of SQLite does not cover the
-/// change of the journal mode.
-const BUSY_POLL: Duration = Duration::from_millis(20);
 /// How long a request waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
@@ -136,15 +132,9 @@ async fn set_up(options: &SqliteConnectOptions) -> Result<(), ConnectError> {
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(MIGRATION_TIMEOUT);
-    let deadline = Instant::now() + MIGRATION_TIMEOUT;
-    let mut connection = loop {
-        match options.connect().await {
-            Err(error) if is_busy(&error) && Instant::now() < deadline => {
-                tokio::time::sleep(BUSY_POLL).await;
-            }
-            Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
-            result => break result.map_err(ConnectError::Unreachable)?,
-        }
+    let mut connection = match options.connect().await {
+        Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
+        result => result.map_err(ConnectError::Unreachable)?,
     };
     let mut transaction = match connection.begin_with("BEGIN IMMEDIATE").await {
         Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),

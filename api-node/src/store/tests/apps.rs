@@ -234,7 +234,7 @@ async fn delete_then_not_found(f: Fixture) {
 
     assert_eq!(
         f.store.delete_app(&app.id).await.expect("gone"),
-        [func.id.clone()]
+        std::slice::from_ref(&func.id)
     );
     refused(f.store.app(&app.id).await, ErrorCode::AppNotFound);
     refused(f.store.func(&func.id).await, ErrorCode::FnNotFound);

@@ -7,6 +7,11 @@ use domain::{
     ApiError, App, AppDraft, AppPatch, ErrorCode, Func, FuncPatch, Trigger, TriggerKind,
     TriggerPatch,
 };
+use sqlx::{Connection, PgConnection, Row};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::postgres::Cluster;
@@ -98,4 +103,81 @@ async fn a_server_that_hangs_is_reported_and_used_again() {
         f.store.trigger(&trigger.id).await.expect("unchanged"),
         trigger
     );
+}
+
+/// Passes connections on to `server` until it is cut: then those it has stay open in silence, as
+/// behind a broken link, and new ones pass.
+async fn relay(listener: TcpListener, server: String, cut: watch::Receiver<bool>) {
+    let mut links = JoinSet::new();
+    while let Ok((mut client, _)) = listener.accept().await {
+        let mut server = TcpStream::connect(&server).await.expect("the server");
+        let mut cut = cut.clone();
+        // Only what comes later counts.
+        cut.mark_unchanged();
+        links.spawn(async move {
+            tokio::select! {
+                _ = copy_bidirectional(&mut client, &mut server) => return,
+                _ = cut.changed() => {}
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+}
+
+/// Waits until the server says so.
+async fn until(connection: &mut PgConnection, sql: &'static str) {
+    let holds = async {
+        loop {
+            let row = sqlx::query(sql).fetch_one(&mut *connection).await;
+            if row.expect("the server answers").get::<bool, _>(0) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), holds).await.expect(sql);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_link_costs_the_pool_no_place() {
+    let database = super::new_postgres_database().await;
+    let address = database.split(['@', '/']).nth(3).expect("host and port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let relayed = listener.local_addr().expect("its address").to_string();
+    let (cut, links) = watch::channel(false);
+    let relay = tokio::spawn(relay(listener, address.to_owned(), links));
+    let f = Fixture::on(database.replace(address, &relayed), None).await;
+    let app = f.app("a").await;
+
+    // As many changes as the pool has places, all waiting for a row that somebody else holds.
+    let mut holder = PgConnection::connect(&database)
+        .await
+        .expect("the server answers");
+    sqlx::raw_sql("BEGIN; SELECT * FROM apps FOR UPDATE")
+        .execute(&mut holder)
+        .await
+        .expect("the row is held");
+    let mut updates = JoinSet::new();
+    for _ in 0..16 {
+        let (store, id) = (Arc::clone(&f.store), app.id.clone());
+        updates.spawn(async move { store.update_app(&id, &AppPatch::default()).await });
+    }
+    let all_wait = "SELECT count(*) = 16 FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    // Another connection: within a transaction that view does not change.
+    let mut watcher = PgConnection::connect(&database)
+        .await
+        .expect("the server answers");
+    until(&mut watcher, all_wait).await;
+    cut.send(true).expect("links are open");
+    for result in updates.join_all().await {
+        refused(result, ErrorCode::StoreUnavailable);
+    }
+    holder.close().await.expect("the row is free");
+    // All places come back, one by one, as their connections are given up.
+    let recovered = async { while f.store.app(&app.id).await.is_err() {} };
+    timeout(Duration::from_secs(30), recovered)
+        .await
+        .expect("the store works again");
+    relay.abort();
 }

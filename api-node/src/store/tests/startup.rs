@@ -136,6 +136,36 @@ async fn servers_start_at_once_on_a_new_postgres_database() {
     opens_in_processes_at_once(new_postgres_database().await).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_a_reader_of_a_file_in_the_old_journal_mode() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("fn.db");
+    let file = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&path)
+        .create_if_missing(true);
+    let mut reader = sqlx::SqliteConnection::connect_with(&file)
+        .await
+        .expect("opens");
+    sqlx::raw_sql("CREATE TABLE other (id TEXT); BEGIN; SELECT * FROM other")
+        .execute(&mut reader)
+        .await
+        .expect("reads");
+    let url = format!("sqlite3://{}", path.display());
+    let mut opening = tokio::spawn(async move { open(&url, options(&HeldClock::default())).await });
+    // The journal mode cannot change yet.
+    let early = timeout(Duration::from_millis(200), &mut opening).await;
+    assert!(early.is_err(), "must wait");
+    sqlx::raw_sql("COMMIT")
+        .execute(&mut reader)
+        .await
+        .expect("ends");
+    let store = timeout(Duration::from_secs(30), opening)
+        .await
+        .expect("ends")
+        .expect("no panic");
+    store.expect("the store opens").ping().await.expect("works");
+}
+
 #[tokio::test]
 async fn directories_of_a_file_are_private() {
     let directory = tempfile::tempdir().expect("a directory");

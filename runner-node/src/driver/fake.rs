@@ -133,6 +133,7 @@ struct Shared {
     script: Mutex<Script>,
     state: watch::Sender<FakeState>,
     tasks: TaskTracker,
+    closed: CancellationToken,
 }
 
 impl Shared {
@@ -166,6 +167,7 @@ impl FakeDriver {
                 script: Mutex::new(script),
                 state: watch::Sender::new(FakeState::default()),
                 tasks: TaskTracker::new(),
+                closed: CancellationToken::new(),
             }),
         }
     }
@@ -232,6 +234,7 @@ impl Driver for FakeDriver {
     }
 
     async fn close(&self) {
+        self.shared.closed.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
     }
@@ -311,8 +314,10 @@ impl Container for FakeContainer {
         let (killed, exit) = (self.killed.clone(), self.exit.clone());
         let (shared, name) = (self.shared.clone(), self.spec.name.clone());
         self.shared.tasks.spawn(async move {
-            let Some(ended) = killed.run_until_cancelled_owned(running).await else {
-                return;
+            let ended = tokio::select! {
+                ended = running => ended,
+                () = killed.cancelled() => return,
+                () = shared.closed.cancelled() => return,
             };
             exit.send_replace(Some(ended));
             shared.enter(&name, FakeContainerState::Exited(ended), |_| ());

@@ -66,8 +66,8 @@ pub struct DockerConfig {
     pub allowed_registries: Vec<String>,
     /// How often a pull is tried when the engine fails in a way that may pass.
     pub pull_attempts: u32,
-    /// Collect resource samples. Off by default: they cost the engine about a thousandth of a CPU
-    /// for each container, idle or not.
+    /// Collect resource samples. Off by default: they cost the engine about two thousandths of a
+    /// CPU for each container, idle or not.
     pub collect_stats: bool,
     /// The host name of containers; none is that of this machine.
     pub hostname: Option<String>,

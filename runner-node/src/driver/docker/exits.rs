@@ -97,6 +97,11 @@ impl Exits {
         self.lock().remove(id);
     }
 
+    /// Whether all have been removed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     fn get(&self, id: &str) -> Option<Arc<ExitCell>> {
         self.lock().get(id).cloned()
     }

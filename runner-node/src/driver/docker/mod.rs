@@ -401,7 +401,10 @@ impl Driver for DockerDriver {
             .await
             .is_ok()
         {
-            shared.instance.end();
+            // Whoever still holds a container is still its owner.
+            if shared.exits.is_empty() {
+                shared.instance.end();
+            }
             return;
         }
         tracing::warn!("containers are left behind; the next start removes them");

@@ -10,7 +10,8 @@ use domain::ErrorCode;
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::bench::{DockerBench, unique};
-use crate::driver::contract::{Behaviour, Bench as _, directory, eventually};
+use crate::driver::contract::{self, Behaviour, Bench as _, directory, eventually};
+use crate::driver::docker::removal;
 use crate::driver::{Container, ContainerSpec, Driver as _, SocketMount};
 
 /// Runs a script to its end and returns what it wrote into `/tmp/iofs/out`.
@@ -366,5 +367,39 @@ async fn requests_are_measured() {
     let labels = r#"{event_action="die",event_type="container"}"#;
     assert_eq!(bench.metric(&format!("fn_docker_events{labels}")), "1");
     assert_ne!(bench.metric("fn_docker_instance_id"), "0");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn where_control_groups_are_out_of_reach_the_engine_freezes() {
+    let bench = DockerBench::new().await;
+    let direct = &bench.driver.shared.freezes_directly;
+    direct.store(false, std::sync::atomic::Ordering::Relaxed);
+    contract::a_frozen_container_stands_still_and_goes_on(&bench).await;
+    contract::removal_works_frozen_or_not_and_twice(&bench).await;
+    contract::a_container_that_has_ended_cannot_be_frozen(&bench).await;
+    let pauses =
+        r#"fn_docker_api_latency_count{api_name="docker_pause_container",api_status="200"}"#;
+    assert_eq!(bench.metric(pauses), "4");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn what_a_broken_request_creates_late_is_removed() {
+    let bench = DockerBench::new().await;
+    let spec = bench.spec(Behaviour::Beat);
+    let name = spec.name.clone();
+    let engine = bench.driver.shared.engine.clone();
+    let removal = removal::remove_if_created(&engine, &name);
+    let late = async {
+        // The first look found nothing.
+        let looks = r#"fn_docker_api_latency_count{api_name="docker_remove_container""#;
+        eventually("a look", async || !bench.metric(looks).is_empty()).await;
+        let container = bench.driver.create(spec).await.expect("created");
+        (container.id().to_owned(), container)
+    };
+    let ((), (id, container)) = tokio::join!(removal, late);
+    assert!(!bench.exists(&id).await);
+    container.remove().await;
     bench.end().await;
 }

@@ -25,6 +25,11 @@ enum Stage {
 impl CallAccount {
     pub(super) fn new(metrics: &RunnerMetrics, session: TaskTrackerToken) -> Self {
         metrics.calls.inc();
+        Self::again(metrics, session)
+    }
+
+    /// The account of a call that waits once more; see [`CallAccount::not_sent`].
+    pub(super) fn again(metrics: &RunnerMetrics, session: TaskTrackerToken) -> Self {
         metrics.queued.add(1);
         Self { metrics: metrics.clone(), stage: Stage::Queued, _session: session }
     }
@@ -58,6 +63,11 @@ impl CallAccount {
             (Outcome::Broken(Cause::Abandoned), _) => metrics.canceled.inc(),
             _ => metrics.errors.inc(),
         }
+    }
+
+    /// The container could not be reached, and the call gets another.
+    pub(super) fn not_sent(mut self) {
+        self.leave_stage();
     }
 
     fn leave_stage(&mut self) {

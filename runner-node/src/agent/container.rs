@@ -2,6 +2,7 @@
 //! it breaks, idles out, is evicted or the runner stops (spec/04 4.5, 4.6).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::{ApiError, ContainerState, ErrorCode};
@@ -14,13 +15,17 @@ use super::slot::{ColdStart, HotContainer, HotSlot};
 use super::slot_queue::{Offered, Slot as _, WaiterId};
 use super::state::StateTracker;
 use super::{Shared, launcher};
-use crate::driver::{ContainerSpec, Exit};
+use crate::driver::{Container, ContainerSpec, Exit};
 use crate::metrics::UdsOutcome;
 use crate::resources::pool::Token;
 use crate::stream::{Link, SocketDir};
 
 /// A freeze delay of zero means this: a container is looked at in turns, not at the end of a call.
 const MIN_FREEZE_DELAY: Duration = Duration::from_millis(5);
+
+/// How long a function that hung up may take to end, so that its exit can be told. It is past the
+/// engine's own delay between an exit and the word of an exhausted memory limit.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a container ended.
 #[derive(Debug)]
@@ -30,6 +35,7 @@ enum End {
     IdleTimeout,
     Evicted,
     FreezeFailed,
+    Stopped,
 }
 
 /// Runs one container from its launch to its removal, on behalf of the waiting call `waiter`.
@@ -37,30 +43,28 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
     let mut state = StateTracker::new(function.metrics.clone());
     let token = match launcher::acquire_resources(&shared, &function).await {
         Ok(token) => token,
-        Err(error) => {
-            function.launch_failed();
-            function.queue.fail(waiter, error);
-            return;
-        }
+        Err(error) => return give_up(&shared, &function, waiter, error),
     };
     state.enter(ContainerState::Start);
-    let started = tokio::select! {
-        started = start(&shared, &function, token) => started,
-        () = shared.stopping.cancelled() => Err(ErrorCode::ServerBusy.into()),
-    };
-    match started {
+    match start(&shared, &function, token).await {
         Ok(started) => {
             let cold_start = started.cold_start;
             function.launched(cold_start.create + cold_start.init);
-            supervise(&shared, &function, started, state).await;
+            supervise(&shared, &function, waiter, started, state).await;
         }
         Err(error) => {
             let spec = &function.target.spec;
             info!(fn_id = %spec.fn_id, app_id = %spec.app_id, image = %spec.image, error = ?error, "container did not start");
-            function.launch_failed();
-            function.queue.fail(waiter, error);
+            give_up(&shared, &function, waiter, error);
         }
     }
+}
+
+/// The launch came to nothing. The call that caused it hears why; others that wait get another.
+fn give_up(shared: &Arc<Shared>, function: &Arc<Function>, waiter: WaiterId, error: ApiError) {
+    function.launch_failed();
+    function.queue.fail(waiter, error);
+    launcher::launch(shared, function);
 }
 
 /// A container whose socket is open, with all that must be given back after it.
@@ -73,55 +77,12 @@ struct Started {
     token: Token,
 }
 
+/// Starts a container. When that fails, everything is gone before the resources are given back.
 async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Started, ApiError> {
-    let spec = &function.target.spec;
-    let settings = &shared.settings;
-    let name = shared.new_id();
     let mut directory = SocketDir::create(&shared.socket_dirs)?;
-
-    let pull_started = Instant::now();
-    let deadline = settings.hot_pull_timeout.map_or_else(far_future, |limit| pull_started + limit);
-    shared.driver.prepare_image(spec, deadline).await?;
-    let image_pull = pull_started.elapsed();
-
-    let create_started = Instant::now();
-    let mut env = spec.env.clone();
-    env.insert("FN_FORMAT".to_owned(), "http-stream".to_owned());
-    env.insert("FN_LISTENER".to_owned(), directory.listener_env().to_owned());
-    let engine = {
-        // Creating and starting is hard work for the engine; many at once slow every one of them.
-        let _permit = shared.start_permits.acquire().await;
-        let container = ContainerSpec {
-            name: name.to_string(),
-            call_id: domain::CallId::from(&*name),
-            function: Arc::new(spec.clone()),
-            env,
-            socket_mount: directory.mount(),
-            network_disabled: false,
-        };
-        let engine = shared.driver.create(container).await?;
-        match engine.start().await {
-            Ok(()) => engine,
-            Err(error) => {
-                engine.remove().await;
-                return Err(error);
-            }
-        }
-    };
-    let create = create_started.elapsed();
-
-    let init_started = Instant::now();
-    let ready = tokio::select! {
-        ready = directory.ready(settings.max_header_bytes) => ready,
-        exit = engine.wait() => Err(exited_before_init(&function.target.spec, exit)),
-        () = expire(settings.hot_start_timeout) => Err(ErrorCode::ContainerInitTimeout.into()),
-    };
-    let init = init_started.elapsed();
-    function.metrics.uds_init(init, init_outcome(&ready));
-    let link = match ready {
-        Ok(link) => link,
+    let (engine, link, cold_start) = match come_up(shared, function, &mut directory).await {
+        Ok(up) => up,
         Err(error) => {
-            engine.remove().await;
             directory.remove().await;
             return Err(error);
         }
@@ -133,9 +94,68 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         thawed: Notify::new(),
         registration: shared.evictor.register(function.target.slot_key, token.resources()),
     };
-    let cold_start = ColdStart { image_pull, create, init };
-    debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?cold_start, "container is up");
+    debug!(fn_id = %function.target.spec.fn_id, container_id = container.engine.id(), ?cold_start, "container is up");
     Ok(Started { container: Arc::new(container), link, cold_start, directory, token })
+}
+
+/// Image, creation, start and open socket. When that fails, no container is left.
+async fn come_up(
+    shared: &Shared,
+    function: &Function,
+    directory: &mut SocketDir,
+) -> Result<(Box<dyn Container>, Link, ColdStart), ApiError> {
+    let spec = &function.target.spec;
+    let settings = &shared.settings;
+    let pull_started = Instant::now();
+    let deadline = settings.hot_pull_timeout.map_or_else(far_future, |limit| pull_started + limit);
+    unless_stopping(shared, shared.driver.prepare_image(spec, deadline)).await?;
+    let image_pull = pull_started.elapsed();
+
+    let create_started = Instant::now();
+    let name = shared.new_id();
+    let mut env = spec.env.clone();
+    env.insert("FN_FORMAT".to_owned(), "http-stream".to_owned());
+    env.insert("FN_LISTENER".to_owned(), directory.listener_env().to_owned());
+    let container = ContainerSpec {
+        name: name.to_string(),
+        call_id: domain::CallId::from(&*name),
+        function: Arc::new(spec.clone()),
+        env,
+        socket_mount: directory.mount(),
+        network_disabled: false,
+    };
+    let creating = async {
+        // Creating and starting is hard work for the engine; many at once slow every one of them.
+        let permit = shared.start_permits.acquire().await;
+        Ok((shared.driver.create(container).await?, permit))
+    };
+    let (engine, permit) = unless_stopping(shared, creating).await?;
+    let starting = async {
+        engine.start().await?;
+        drop(permit);
+        let create = create_started.elapsed();
+
+        let init_started = Instant::now();
+        let ready = tokio::select! {
+            ready = directory.ready(settings.max_header_bytes) => ready,
+            exit = engine.wait() => Err(exited_before_init(spec, exit)),
+            () = expire(settings.hot_start_timeout) => Err(ErrorCode::ContainerInitTimeout.into()),
+        };
+        let init = init_started.elapsed();
+        function.metrics.uds_init(init, init_outcome(&ready));
+        Ok((ready?, ColdStart { image_pull, create, init }))
+    };
+    match unless_stopping(shared, starting).await {
+        Ok((link, cold_start)) => Ok((engine, link, cold_start)),
+        Err(error) => {
+            engine.remove().await;
+            Err(error)
+        }
+    }
+}
+
+async fn unless_stopping<T>(shared: &Shared, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    shared.stopping.run_until_cancelled(work).await.unwrap_or_else(|| Err(ErrorCode::ServerBusy.into()))
 }
 
 fn init_outcome<T>(ready: &Result<T, ApiError>) -> UdsOutcome {
@@ -162,20 +182,33 @@ async fn expire(limit: Option<Duration>) {
     }
 }
 
-async fn supervise(shared: &Shared, function: &Arc<Function>, started: Started, mut state: StateTracker) {
+async fn supervise(
+    shared: &Arc<Shared>,
+    function: &Arc<Function>,
+    waiter: WaiterId,
+    started: Started,
+    mut state: StateTracker,
+) {
     let Started { container, link, cold_start, directory, token } = started;
     state.enter(ContainerState::Idle);
     let slot = HotSlot::new(Arc::clone(&container), link, cold_start, state);
-    if function.queue.offer(slot) != Offered::Refused {
+    let offered = function.queue.offer(slot);
+    // An older call may have got it: then another container may be started for this one.
+    function.queue.launch_over(waiter);
+    if offered != Offered::Refused {
         let end = idle_and_busy(shared, function, &container).await;
         let spec = &function.target.spec;
         debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
         if let End::Exited(Exit { out_of_memory: true, .. }) = end {
             warn!(fn_id = %spec.fn_id, app_id = %spec.app_id, memory_mb = spec.memory_mb, "container ran out of memory");
         }
+        // In this order: a call that ends now finds the container unusable, or its slot is found here.
+        container.broken.cancel();
         drop(function.queue.take_back(container.number, |_| true));
     }
     function.gone();
+    // Calls that wait may have counted on it.
+    launcher::launch(shared, function);
     container.engine.remove().await;
     directory.remove().await;
     drop(token);
@@ -188,43 +221,47 @@ async fn supervise(shared: &Shared, function: &Arc<Function>, started: Started, 
 async fn idle_and_busy(shared: &Shared, function: &Function, container: &HotContainer) -> End {
     let idle_timeout = function.target.spec.idle_timeout;
     let freeze_idle = shared.settings.freeze_idle.map(|delay| delay.max(MIN_FREEZE_DELAY));
+    let first_look = freeze_idle.map_or(idle_timeout, |delay| delay.min(idle_timeout));
     let exited = container.engine.wait();
     let evicted = container.registration.evicted();
     tokio::pin!(exited, evicted);
-    let mut look_at = Instant::now() + freeze_idle.unwrap_or(idle_timeout);
+    let mut look_at = Instant::now() + first_look;
+    // Since when the container was idle when it was frozen.
+    let mut frozen_since = None;
     loop {
         tokio::select! {
             exit = &mut exited => return End::Exited(exit),
             () = container.broken.cancelled() => return End::Broken,
             () = &mut evicted => return End::Evicted,
+            () = shared.stopping.cancelled() => return End::Stopped,
             () = container.thawed.notified() => {}
             () = tokio::time::sleep_until(look_at.into()) => {}
         }
         let now = Instant::now();
-        let idle_since = function.queue.idle_since(container.number);
-        let idle = idle_since.map(|since| now.saturating_duration_since(since));
-        let untouched = |slot: &HotSlot| Some(slot.last_used()) == idle_since;
-        look_at = match (idle, freeze_idle) {
-            (Some(idle), _) if idle >= idle_timeout => {
-                if function.queue.take_back(container.number, untouched).is_some() {
-                    return End::IdleTimeout;
-                }
-                now
-            }
-            (Some(idle), Some(delay)) if idle >= delay => {
-                let warm = |slot: &HotSlot| untouched(slot) && slot.state.state() == ContainerState::Idle;
-                if let Some(mut slot) = function.queue.take_back(container.number, warm) {
-                    if let Err(error) = slot.freeze().await {
-                        warn!(container_id = container.engine.id(), ?error, "container could not be frozen");
-                        return End::FreezeFailed;
-                    }
-                    function.queue.offer(slot);
-                }
-                now + (idle_timeout - idle)
-            }
-            (Some(idle), Some(delay)) => now + (delay - idle),
-            (Some(idle), None) => now + (idle_timeout - idle),
-            (None, _) => now + freeze_idle.unwrap_or(idle_timeout),
+        let Some(since) = function.queue.idle_since(container.number) else {
+            look_at = now + first_look;
+            continue;
         };
+        let idle = now.saturating_duration_since(since);
+        let untouched = |slot: &HotSlot| slot.last_used() == since;
+        let freeze_after = freeze_idle.filter(|_| frozen_since != Some(since));
+        if idle >= idle_timeout {
+            if function.queue.take_back(container.number, untouched).is_some() {
+                return End::IdleTimeout;
+            }
+            look_at = now;
+        } else if freeze_after.is_some_and(|delay| idle >= delay) {
+            if let Some(mut slot) = function.queue.take_back(container.number, untouched) {
+                if let Err(error) = slot.freeze().await {
+                    warn!(container_id = container.engine.id(), ?error, "container could not be frozen");
+                    return End::FreezeFailed;
+                }
+                frozen_since = Some(since);
+                function.queue.offer(slot);
+            }
+            look_at = now;
+        } else {
+            look_at = since + freeze_after.map_or(idle_timeout, |delay| delay.min(idle_timeout));
+        }
     }
 }

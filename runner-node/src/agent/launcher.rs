@@ -22,7 +22,11 @@ pub(super) fn call_waits(shared: &Arc<Shared>, function: &Arc<Function>) {
     }
 }
 
-fn launch(shared: &Arc<Shared>, function: &Arc<Function>) {
+/// Launches what is needed now.
+pub(super) fn launch(shared: &Arc<Shared>, function: &Arc<Function>) {
+    if shared.stopping.is_cancelled() {
+        return;
+    }
     for _ in 0..function.claim_launches() {
         match function.queue.start_for_oldest() {
             Some(waiter) => {

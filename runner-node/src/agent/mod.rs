@@ -38,7 +38,7 @@ use crate::evictor::Evictor;
 use crate::metrics::RunnerMetrics;
 use crate::resources::Resources;
 use crate::resources::pool::Pool;
-use crate::stream::{Answer, Call, Dispatcher, Link, Outcome, Report, SocketDirConfig};
+use crate::stream::{Answer, Call, Cause, Dispatcher, Link, Outcome, Report, SocketDirConfig};
 
 pub use self::settings::Settings;
 
@@ -171,7 +171,7 @@ impl Agent {
     async fn submit_sync(&self, call: CallRequest) -> CallResult {
         let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
         let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
-        self.execute(prepared, call, account).await
+        self.run(prepared, call, account).await
     }
 
     async fn submit_detached(&self, call: CallRequest) -> CallResult {
@@ -181,7 +181,7 @@ impl Agent {
         let agent = self.clone();
         self.shared.calls.spawn(async move {
             let id = call.id.clone();
-            let ended = match agent.execute(prepared, call, account).await {
+            let ended = match agent.run(prepared, call, account).await {
                 Ok(response) => discard(response.body).await,
                 Err(error) => Err(format!("{error:?}")),
             };
@@ -224,8 +224,13 @@ impl Agent {
                 Acquired::Closed if !shared.stopping.is_cancelled() => continue,
                 Acquired::Closed => return Err(ErrorCode::ServerBusy.into()),
             };
-            let cold_start = slot.cold_start.take().unwrap_or_default();
-            let link = match slot.wake().await {
+            let cold_start = slot.cold_start.take();
+            let woken = tokio::select! {
+                biased;
+                woken = slot.wake() => woken,
+                () = until(call.wait_deadline) => return Err(ErrorCode::ServerBusy.into()),
+            };
+            let link = match woken {
                 Ok(link) => link,
                 Err(error) => {
                     // Nothing was sent: another container may run the call.
@@ -233,6 +238,8 @@ impl Agent {
                     continue;
                 }
             };
+            let fresh = cold_start.is_some();
+            let cold_start = cold_start.unwrap_or_default();
             let timings = CallTimings {
                 scheduling: call.arrived.elapsed(),
                 image_pull: cold_start.image_pull,
@@ -240,12 +247,33 @@ impl Agent {
                 container_init: cold_start.init,
                 execution: Duration::ZERO,
             };
-            return Ok(Prepared { function, slot, link, timings });
+            return Ok(Prepared { function, slot, link, fresh, timings });
         }
     }
 
-    async fn execute(&self, prepared: Prepared, mut call: CallRequest, account: CallAccount) -> CallResult {
-        let Prepared { function, mut slot, link, mut timings } = prepared;
+    /// Executes a call. If its container has died while it was idle, the call has not been seen by
+    /// anybody, and looks for another container within the time that it may wait.
+    async fn run(&self, mut prepared: Prepared, mut call: CallRequest, mut account: CallAccount) -> CallResult {
+        let shared = &self.shared;
+        let session = shared.calls.token();
+        loop {
+            if let Some(response) = self.execute(prepared, &mut call, account).await? {
+                return Ok(response);
+            }
+            let again = CallAccount::again(&shared.metrics, session.clone());
+            (prepared, account) = self.prepare(Wish::of(&call), again).await?;
+        }
+    }
+
+    /// Executes a call in its container; nothing if it could not be sent and should be tried in
+    /// another one. A function that cannot be reached for its very first call is at fault itself.
+    async fn execute(
+        &self,
+        prepared: Prepared,
+        call: &mut CallRequest,
+        account: CallAccount,
+    ) -> Result<Option<CallResponse>, ApiError> {
+        let Prepared { function, mut slot, link, fresh, mut timings } = prepared;
         let started = Instant::now();
         let timeout = call.target.spec.timeout;
         let message = Call {
@@ -261,7 +289,10 @@ impl Agent {
         function.call_started(container);
         let done = move |report: Report| {
             function.call_ended(container, matches!(report.outcome, Outcome::Reusable(_)));
-            account.ended(&report);
+            match report.outcome {
+                Outcome::Broken(Cause::Unreachable) if !fresh => account.not_sent(),
+                _ => account.ended(&report),
+            }
             match report.outcome {
                 Outcome::Reusable(link) => {
                     slot.rest(link);
@@ -269,12 +300,23 @@ impl Agent {
                 }
                 Outcome::Broken(cause) => {
                     debug!(container_id = slot.container.engine.id(), cause = cause.as_str(), "container is discarded");
+                    if cause == Cause::ConnectionLost {
+                        slot.hung_up();
+                    }
                 }
             }
         };
-        let Answer { headers, body } = self.shared.dispatcher.dispatch(link, message, done).await?;
-        timings.execution = started.elapsed();
-        Ok(CallResponse { headers, body, timings })
+        match self.shared.dispatcher.dispatch(link, message, done).await {
+            Ok(Answer { headers, body }) => {
+                timings.execution = started.elapsed();
+                Ok(Some(CallResponse { headers, body, timings }))
+            }
+            Err(DispatchError::NotSent { call: unsent, .. }) if !fresh => {
+                (call.headers, call.body) = (unsent.headers, unsent.body);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Takes no more calls, and refuses those that still wait; running ones go on.
@@ -340,6 +382,8 @@ struct Prepared {
     function: Arc<Function>,
     slot: HotSlot,
     link: Link,
+    /// Whether this is the container's first call.
+    fresh: bool,
     timings: CallTimings,
 }
 
@@ -357,3 +401,6 @@ async fn until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

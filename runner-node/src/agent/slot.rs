@@ -1,6 +1,7 @@
 //! A slot: the right to run the next call in one hot container.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::{ApiError, ContainerState};
@@ -24,6 +25,8 @@ pub(super) struct HotContainer {
     pub engine: Box<dyn Container>,
     /// Cancelled when the container must not be used again.
     pub broken: CancellationToken,
+    /// Whether the function closed the connection of a call: its process has probably ended.
+    pub hung_up: AtomicBool,
     /// The container's entry in the evictor.
     pub registration: Registration,
     /// Told when the container was thawed for a call, so that it is frozen again afterwards.
@@ -85,6 +88,11 @@ impl HotSlot {
         Ok(())
     }
 
+    /// The call is over because the function has closed the connection.
+    pub(super) fn hung_up(&self) {
+        self.container.hung_up.store(true, Ordering::Release);
+    }
+
     /// The call is over and the container is fine.
     pub(super) fn rest(&mut self, link: Link) {
         self.link = Some(link);
@@ -96,6 +104,10 @@ impl HotSlot {
 impl Slot for HotSlot {
     fn container(&self) -> u64 {
         self.container.number
+    }
+
+    fn usable(&self) -> bool {
+        !self.container.broken.is_cancelled()
     }
 
     fn last_used(&self) -> Instant {
@@ -113,6 +125,9 @@ impl Slot for HotSlot {
 
 impl Drop for HotSlot {
     fn drop(&mut self) {
+        if self.container.registration.is_evicted() {
+            self.state.evicted();
+        }
         self.container.broken.cancel();
     }
 }

@@ -21,6 +21,8 @@ pub(super) type WaiterId = u64;
 pub(super) trait Slot: Send + 'static {
     /// Names the container within its queue.
     fn container(&self) -> u64;
+    /// Whether its container may take another call. Called under the queue's lock.
+    fn usable(&self) -> bool;
     /// When it was last used; parked slots are ordered by it.
     fn last_used(&self) -> Instant;
     /// The slot is idle from now on, and may be evicted. Called under the queue's lock.
@@ -76,7 +78,7 @@ pub(super) enum Offered {
     HandedOver,
     /// It is idle now.
     Parked,
-    /// The queue was closed; the slot was dropped.
+    /// The queue was closed, or the container is on its way out; the slot was dropped.
     Refused,
 }
 
@@ -123,7 +125,7 @@ impl<S: Slot> SlotQueue<S> {
     /// Gives a slot to the oldest waiting call, or parks it.
     pub(super) fn offer(&self, slot: S) -> Offered {
         let mut state = self.lock();
-        if state.closed {
+        if state.closed || !slot.usable() {
             drop(state);
             return Offered::Refused;
         }
@@ -169,6 +171,14 @@ impl<S: Slot> SlotQueue<S> {
         let (id, waiter) = state.waiters.iter_mut().find(|(_, waiter)| !waiter.starting)?;
         waiter.starting = true;
         Some(*id)
+    }
+
+    /// The container that was started for a waiting call is up. If another call has got it, one may
+    /// be started for this call anew.
+    pub(super) fn launch_over(&self, id: WaiterId) {
+        if let Some(waiter) = self.lock().waiters.get_mut(&id) {
+            waiter.starting = false;
+        }
     }
 
     /// Tells a waiting call that the container which was started for it failed. Whoever was served
@@ -250,6 +260,7 @@ mod tests {
     struct TestSlot {
         container: u64,
         last_used: Instant,
+        ended: bool,
         evictable: Arc<AtomicBool>,
         alive: Arc<Mutex<BTreeSet<u64>>>,
     }
@@ -257,6 +268,9 @@ mod tests {
     impl Slot for TestSlot {
         fn container(&self) -> u64 {
             self.container
+        }
+        fn usable(&self) -> bool {
+            !self.ended
         }
         fn last_used(&self) -> Instant {
             self.last_used
@@ -288,7 +302,7 @@ mod tests {
         fn make(&self, container: u64, used: u64) -> TestSlot {
             assert!(self.alive.lock().unwrap().insert(container), "one slot per container");
             let last_used = self.start + Duration::from_millis(used);
-            TestSlot { container, last_used, evictable: Arc::default(), alive: Arc::clone(&self.alive) }
+            TestSlot { container, last_used, ended: false, evictable: Arc::default(), alive: Arc::clone(&self.alive) }
         }
     }
 
@@ -369,6 +383,33 @@ mod tests {
         drop((first, second));
         let mut third = ticket(queue.acquire());
         assert!(poll(&mut third).is_none(), "an old error must not be seen");
+    }
+
+    /// Two calls wait, and each has caused a launch. The younger one's container comes up first and
+    /// goes to the older one, whose own launch fails: the younger one must not be forgotten.
+    #[test]
+    fn a_call_whose_container_went_to_another_may_get_a_second_launch() {
+        let (slots, queue) = (Slots::new(), SlotQueue::default());
+        let mut older = ticket(queue.acquire());
+        let mut younger = ticket(queue.acquire());
+        assert_eq!((queue.start_for_oldest(), queue.start_for_oldest()), (Some(0), Some(1)));
+        assert_eq!(queue.offer(slots.make(1, 0)), Offered::HandedOver);
+        queue.launch_over(1);
+        queue.fail(0, ErrorCode::ContainerInitFailed.into());
+        poll(&mut older).expect("served").expect("a slot");
+        assert!(poll(&mut younger).is_none(), "another call's error");
+        assert_eq!(queue.start_for_oldest(), Some(1));
+    }
+
+    #[test]
+    fn a_slot_whose_container_ended_during_its_call_is_not_kept() {
+        let (slots, queue) = (Slots::new(), SlotQueue::default());
+        let mut slot = slots.make(1, 0);
+        slot.ended = true;
+        assert_eq!(queue.offer(slot), Offered::Refused);
+        let mut waiting = ticket(queue.acquire());
+        assert!(poll(&mut waiting).is_none());
+        assert!(slots.alive.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl StateTracker {
         self.since = now;
     }
 
+    /// The container makes room for another.
+    pub(super) fn evicted(&self) {
+        self.metrics.evicted(self.state);
+    }
+
     /// The state.
     pub(super) fn state(&self) -> ContainerState {
         self.state

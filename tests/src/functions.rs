@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use bytes::Bytes;
+use http::Request;
 use serde_json::{Value, json};
 
 use crate::{Answer, Client, binary};
@@ -16,7 +17,9 @@ use crate::{Answer, Client, binary};
 pub fn image(name: &str) -> String {
     static BUILT: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
     // Held while building, so that each image is built once.
-    let mut built = BUILT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut built = BUILT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let built = built.get_or_insert_default();
     if let Some(image) = built.get(name) {
         return image.clone();
@@ -27,7 +30,11 @@ pub fn image(name: &str) -> String {
         .arg(binary::function(name))
         .output()
         .expect("hearth runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     built.insert(name.to_owned(), image.clone());
     image
 }
@@ -51,7 +58,11 @@ impl Deployed {
     /// # Panics
     /// When the server refuses.
     pub async fn new(client: &Client, name: &str, image: &str, settings: Value) -> Self {
-        let app = client.post("/v2/apps", json!({ "name": name }).to_string()).await.expect(200).json();
+        let app = client
+            .post("/v2/apps", json!({ "name": name }).to_string())
+            .await
+            .expect(200)
+            .json();
         Self::in_app(client, &app, name, image, settings).await
     }
 
@@ -59,15 +70,56 @@ impl Deployed {
     ///
     /// # Panics
     /// When the server refuses.
-    pub async fn in_app(client: &Client, app: &Value, name: &str, image: &str, settings: Value) -> Self {
+    pub async fn in_app(
+        client: &Client,
+        app: &Value,
+        name: &str,
+        image: &str,
+        settings: Value,
+    ) -> Self {
         let mut draft = json!({ "app_id": app["id"], "name": name, "image": image });
         for (field, value) in settings.as_object().expect("settings are an object") {
             draft[field] = value.clone();
         }
-        let func = client.post("/v2/fns", draft.to_string()).await.expect(200).json();
+        let func = client
+            .post("/v2/fns", draft.to_string())
+            .await
+            .expect(200)
+            .json();
         let text = |value: &Value| value.as_str().expect("ids are text").to_owned();
         let fn_id = text(&func["id"]);
-        Self { client: client.clone(), app_id: text(&app["id"]), path: format!("/invoke/{fn_id}"), fn_id }
+        Self {
+            client: client.clone(),
+            app_id: text(&app["id"]),
+            path: format!("/invoke/{fn_id}"),
+            fn_id,
+        }
+    }
+
+    /// Deploys the test function under this name, for calls that misbehave.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn test_function(client: &Client, name: &str, settings: Value) -> Self {
+        let mut with_memory = json!({ "memory": 64 });
+        for (field, value) in settings.as_object().expect("settings are an object") {
+            with_memory[field] = value.clone();
+        }
+        Self::new(client, name, &image("test-function"), with_memory).await
+    }
+
+    /// Calls it with headers.
+    ///
+    /// # Panics
+    /// Without a whole answer, or when these are no headers.
+    pub async fn call_with(&self, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        let mut request = Request::post(&self.path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.client
+            .send(request.body(body.into()).expect("a valid request"))
+            .await
     }
 
     /// Calls it.
@@ -87,7 +139,10 @@ impl Deployed {
     pub async fn trigger(&self, app_name: &str, source: &str) -> String {
         let name = source.replace('/', "-");
         let draft = json!({ "app_id": self.app_id, "fn_id": self.fn_id, "name": name, "type": "http", "source": source });
-        self.client.post("/v2/triggers", draft.to_string()).await.expect(200);
+        self.client
+            .post("/v2/triggers", draft.to_string())
+            .await
+            .expect(200);
         format!("/t/{app_name}{source}")
     }
 }

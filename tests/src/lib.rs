@@ -13,6 +13,8 @@ pub mod client;
 pub mod engine;
 pub mod eventually;
 pub mod functions;
+pub mod raw;
+pub mod registry;
 pub mod server;
 
 pub use client::{Answer, Client};

@@ -1,0 +1,78 @@
+//! Calls that take too long, and input that nobody reads or that comes late (spec/11 11.2, 11.5).
+
+use hearth_tests::{Deployed, Server, engine, raw};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_call_over_its_time_out_is_followed_by_a_good_one() {
+    let server = Server::start(&[]).await;
+    let func = Deployed::test_function(&server.client, "slow", json!({ "timeout": 4 })).await;
+    func.call_json(json!({ "sleepTime": 5000 }))
+        .await
+        .is_error(504, "Timed out");
+    func.call_json(json!({ "sleepTime": 10 })).await.expect(200);
+}
+
+/// Waiting for a container does not count against the function's own time.
+#[tokio::test]
+async fn the_start_of_the_container_is_not_the_functions_time() {
+    let server = Server::start(&[]).await;
+    let settings = json!({ "timeout": 1, "config": { "ENABLE_INIT_DELAY_MSEC": "1500" } });
+    let func = Deployed::test_function(&server.client, "waits", settings).await;
+    func.call_json(json!({})).await.expect(200);
+}
+
+/// PipesAreClear: what a call did not read is not the next call's input, and costs no container.
+#[tokio::test]
+async fn unread_input_is_nobody_elses() {
+    let server = Server::start(&[]).await;
+    let func = Deployed::test_function(&server.client, "unread", json!({ "timeout": 10 })).await;
+    func.call_json(json!({})).await.expect(200);
+    let first = server.containers();
+    let unread = [("test-knobs", r#"{"misbehave":"answerAndClose"}"#)];
+    for length in [1, 1 << 20] {
+        assert_eq!(
+            func.call_with(&unread, vec![b'e'; length])
+                .await
+                .expect(200)
+                .text(),
+            "hi"
+        );
+        let answer = func
+            .call_json(json!({ "echoContent": "mine" }))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(answer["request"], json!({ "echoContent": "mine" }));
+    }
+    assert_eq!(server.containers(), first);
+}
+
+/// CallsDontInterlace: input that comes after its call's time-out is not the next call's.
+#[tokio::test]
+async fn late_input_of_a_timed_out_call_is_nobody_elses() {
+    let server = Server::start(&[]).await;
+    let func = Deployed::test_function(&server.client, "late", json!({ "timeout": 1 })).await;
+    func.call_json(json!({})).await.expect(200);
+    let mut late = raw::Connection::open(&server.client).await;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n",
+        func.path
+    );
+    late.try_send(format!("{head}{{\"echoContent\":").as_bytes())
+        .await
+        .expect("the server reads");
+    let answer = late.answer_head().await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    // The server may have closed the connection, or reads the rest away.
+    let _ = late.try_send(&[b'x'; 100]).await;
+    let answer = func
+        .call_json(json!({ "echoContent": "mine" }))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(answer["request"], json!({ "echoContent": "mine" }));
+    for container in server.containers() {
+        assert_ne!(engine::inspect(&container)["State"]["Status"], "exited");
+    }
+}

@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is one level down")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("this crate is one level down")
 }
 
 /// The server's binary, of the same profile as the tests; built when it is not up to date.
@@ -18,16 +20,37 @@ pub fn hearth() -> &'static Path {
     BINARY.get_or_init(|| {
         let release = !cfg!(debug_assertions);
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(repository()).args(["build", "--quiet", "--locked", "--bin", "hearth"]);
+        cargo
+            .current_dir(repository())
+            .args(["build", "--quiet", "--locked", "--bin", "hearth"]);
         if release {
             cargo.arg("--release");
         }
-        assert!(cargo.status().expect("cargo runs").success(), "hearth cannot be built");
-        let test = std::env::current_exe().expect("a running program has a path");
-        // target/PROFILE/deps/test
-        let profile = test.ancestors().nth(2).expect("tests are below the profile's directory");
-        profile.join("hearth")
+        assert!(
+            cargo.status().expect("cargo runs").success(),
+            "hearth cannot be built"
+        );
+        profile().join("hearth")
     })
+}
+
+/// The directory of the binaries of this program's profile, such as `target/debug`.
+///
+/// # Panics
+/// When this program is not where cargo puts programs.
+pub fn profile() -> PathBuf {
+    let program = std::env::current_exe().expect("a running program has a path");
+    let directory = program.parent().expect("a program is in a directory");
+    // Tests are in target/PROFILE/deps, other programs in target/PROFILE.
+    let tests = directory.file_name().is_some_and(|name| name == "deps");
+    if tests {
+        directory
+            .parent()
+            .expect("deps is in a directory")
+            .to_owned()
+    } else {
+        directory.to_owned()
+    }
 }
 
 /// The static binary of an example or of the test function; built when it is not up to date.
@@ -39,6 +62,10 @@ pub fn function(name: &str) -> PathBuf {
         .arg(name)
         .output()
         .expect("examples/build runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    assert!(
+        built.status.success(),
+        "{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     PathBuf::from(String::from_utf8_lossy(&built.stdout).trim())
 }

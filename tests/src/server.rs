@@ -30,10 +30,19 @@ impl Server {
     /// When it does not come up.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let tag = directory.path().file_name().expect("it has a name").to_string_lossy().trim_start_matches('.').to_owned();
+        let tag = directory
+            .path()
+            .file_name()
+            .expect("it has a name")
+            .to_string_lossy()
+            .trim_start_matches('.')
+            .to_owned();
         let mut server = Self {
             process: None,
-            settings: settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             directory,
             tag: format!("test-{tag}"),
             client: Client::new(""),
@@ -52,7 +61,10 @@ impl Server {
         let sockets = self.sockets();
         std::fs::create_dir_all(&sockets).expect("a directory for sockets");
         let mut command = Command::new(binary::hearth());
-        command.arg("up").current_dir(self.directory.path()).stderr(log);
+        command
+            .arg("up")
+            .current_dir(self.directory.path())
+            .stderr(log);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FN_")) {
             command.env_remove(name);
         }
@@ -65,14 +77,28 @@ impl Server {
             .envs(self.settings.iter().map(|(name, value)| (name, value)));
         self.process = Some(command.spawn().expect("hearth starts"));
         let address = eventually("the server listens", async || {
-            let status = self.process.as_mut().and_then(|process| process.try_wait().ok()?);
-            assert!(status.is_none(), "the server ended: {status:?}\n{}", self.log_text());
-            self.log_lines().iter().find_map(|line| Some(line["address"].as_str()?.to_owned()))
+            let status = self
+                .process
+                .as_mut()
+                .and_then(|process| process.try_wait().ok()?);
+            assert!(
+                status.is_none(),
+                "the server ended: {status:?}\n{}",
+                self.log_text()
+            );
+            self.log_lines()
+                .iter()
+                .find_map(|line| Some(line["address"].as_str()?.to_owned()))
         })
         .await;
         self.client = Client::new(format!("http://{address}"));
         eventually("the server is ready", async || {
-            self.client.get("/readyz").await.status.is_success().then_some(())
+            self.client
+                .get("/readyz")
+                .await
+                .status
+                .is_success()
+                .then_some(())
         })
         .await;
     }
@@ -98,8 +124,14 @@ impl Server {
 
     /// The log, line by line.
     pub fn log_lines(&self) -> Vec<Value> {
-        let Ok(log) = File::open(self.log()) else { return Vec::new() };
-        BufReader::new(log).lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()).collect()
+        let Ok(log) = File::open(self.log()) else {
+            return Vec::new();
+        };
+        BufReader::new(log)
+            .lines()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str(&line).ok())
+            .collect()
     }
 
     /// The process id.
@@ -110,12 +142,30 @@ impl Server {
         self.process.as_ref().expect("the server is running").id()
     }
 
+    /// The resident memory of the process, in bytes.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    pub fn resident_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("a running process");
+        let kib = status.lines().find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        });
+        kib.expect("a process has memory") * 1024
+    }
+
     /// Sends a signal.
     ///
     /// # Panics
     /// When the server is not running.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(self.process.as_ref().expect("the server is running"));
+        let pid =
+            rustix::process::Pid::from_child(self.process.as_ref().expect("the server is running"));
         rustix::process::kill_process(pid, signal).expect("a running process takes signals");
     }
 
@@ -125,7 +175,9 @@ impl Server {
     /// When it does not end in time.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
         let mut process = self.process.take().expect("the server is running");
-        let status = eventually_within(patience, "the server ends", async || process.try_wait().expect("a child"));
+        let status = eventually_within(patience, "the server ends", async || {
+            process.try_wait().expect("a child")
+        });
         status.await
     }
 
@@ -147,7 +199,8 @@ impl Server {
     /// The value of a metric, such as `fn_completed`, or `fn_x{a="b"}`.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let text = self.client.get("/metrics").await.text();
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 }
 
@@ -162,7 +215,10 @@ impl Drop for Server {
         if std::thread::panicking() {
             let text = self.log_text();
             let from = text.len().saturating_sub(20_000);
-            eprintln!("the server's log ends:\n{}", String::from_utf8_lossy(&text.as_bytes()[from..]));
+            eprintln!(
+                "the server's log ends:\n{}",
+                String::from_utf8_lossy(&text.as_bytes()[from..])
+            );
         }
     }
 }

@@ -28,8 +28,9 @@ use crate::response::Response;
 use crate::settings::Settings;
 use crate::socket::Listener;
 
-/// The platform keeps one connection, and at times a second one; more wait in the socket's backlog.
-const MAX_CONNECTIONS: usize = 16;
+/// The platform keeps one connection, and at times a second one; a proxy before a function that runs
+/// without the platform keeps one per client. More wait in the socket's backlog.
+const MAX_CONNECTIONS: usize = 128;
 
 /// How many headers a call may have. The platform adds a few to the client's, whose number HTTP
 /// servers commonly limit to 100.

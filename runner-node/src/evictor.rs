@@ -222,7 +222,6 @@ impl Registration {
     }
 
     /// Whether the container was evicted.
-    #[cfg(test)]
     pub(crate) fn is_evicted(&self) -> bool {
         *self.entry.state() == State::Evicted
     }

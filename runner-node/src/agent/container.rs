@@ -91,6 +91,7 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         number: function.next_container(),
         engine,
         broken: CancellationToken::new(),
+        hung_up: AtomicBool::new(false),
         thawed: Notify::new(),
         registration: shared.evictor.register(function.target.slot_key, token.resources()),
     };
@@ -195,13 +196,9 @@ async fn supervise(
     let offered = function.queue.offer(slot);
     // An older call may have got it: then another container may be started for this one.
     function.queue.launch_over(waiter);
+    let mut end = End::Stopped;
     if offered != Offered::Refused {
-        let end = idle_and_busy(shared, function, &container).await;
-        let spec = &function.target.spec;
-        debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
-        if let End::Exited(Exit { out_of_memory: true, .. }) = end {
-            warn!(fn_id = %spec.fn_id, app_id = %spec.app_id, memory_mb = spec.memory_mb, "container ran out of memory");
-        }
+        end = idle_and_busy(shared, function, &container).await;
         // In this order: a call that ends now finds the container unusable, or its slot is found here.
         container.broken.cancel();
         drop(function.queue.take_back(container.number, |_| true));
@@ -209,6 +206,17 @@ async fn supervise(
     function.gone();
     // Calls that wait may have counted on it.
     launcher::launch(shared, function);
+    if matches!(end, End::Broken) && container.hung_up.load(Ordering::Acquire) {
+        let exit = tokio::time::timeout(LAST_WORDS, container.engine.wait());
+        if let Some(Ok(exit)) = shared.stopping.run_until_cancelled(exit).await {
+            end = End::Exited(exit);
+        }
+    }
+    let spec = &function.target.spec;
+    debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
+    if let End::Exited(Exit { out_of_memory: true, .. }) = end {
+        warn!(fn_id = %spec.fn_id, app_id = %spec.app_id, memory_mb = spec.memory_mb, "container ran out of memory");
+    }
     container.engine.remove().await;
     directory.remove().await;
     drop(token);

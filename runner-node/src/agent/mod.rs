@@ -38,7 +38,7 @@ use crate::evictor::Evictor;
 use crate::metrics::RunnerMetrics;
 use crate::resources::Resources;
 use crate::resources::pool::Pool;
-use crate::stream::{Answer, Call, Cause, Dispatcher, Link, Outcome, Report, SocketDirConfig};
+use crate::stream::{Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig};
 
 pub use self::settings::Settings;
 

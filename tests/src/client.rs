@@ -51,7 +51,13 @@ impl Answer {
     /// When it is anything else.
     #[track_caller]
     pub fn is_error(&self, status: u16, message: &str) {
-        assert_eq!((self.status.as_u16(), self.text()), (status, format!("{{\"message\":{}}}\n", Value::from(message))));
+        assert_eq!(
+            (self.status.as_u16(), self.text()),
+            (
+                status,
+                format!("{{\"message\":{}}}\n", Value::from(message))
+            )
+        );
     }
 
     /// Checks the status, and hands the answer on.
@@ -68,7 +74,10 @@ impl Answer {
 impl Client {
     /// A client of the server at `base`.
     pub fn new(base: impl Into<String>) -> Self {
-        Self { base: base.into(), http: HyperClient::builder(TokioExecutor::new()).build_http() }
+        Self {
+            base: base.into(),
+            http: HyperClient::builder(TokioExecutor::new()).build_http(),
+        }
     }
 
     /// The server.
@@ -82,9 +91,17 @@ impl Client {
     /// Without an answer, or with one that broke off.
     pub async fn try_send(&self, mut request: Request<Bytes>) -> anyhow::Result<Answer> {
         *request.uri_mut() = format!("{}{}", self.base, request.uri()).parse()?;
-        let (head, body) = self.http.request(request.map(Full::new)).await?.into_parts();
+        let (head, body) = self
+            .http
+            .request(request.map(Full::new))
+            .await?
+            .into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
     }
 
     /// Sends a request whose URI is a path.
@@ -92,11 +109,20 @@ impl Client {
     /// # Panics
     /// Without a whole answer.
     pub async fn send(&self, request: Request<Bytes>) -> Answer {
-        self.try_send(request).await.unwrap_or_else(|error| panic!("{}: {error:#}", self.base))
+        self.try_send(request)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error:#}", self.base))
     }
 
     async fn method(&self, method: Method, path: &str, body: Bytes) -> Answer {
-        self.send(Request::builder().method(method).uri(path).body(body).expect("a valid path")).await
+        self.send(
+            Request::builder()
+                .method(method)
+                .uri(path)
+                .body(body)
+                .expect("a valid path"),
+        )
+        .await
     }
 
     /// `GET path`.

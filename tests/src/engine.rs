@@ -1,6 +1,11 @@
 //! The real Docker engine, asked through its own command line.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::eventually;
 
 use serde_json::Value;
 
@@ -55,4 +60,141 @@ pub fn inspect(container: &str) -> Value {
         container,
     ]);
     serde_json::from_str(&text).expect("the engine says JSON")
+}
+
+/// A second engine, which may be stopped. It is in a network namespace of its own, because an engine
+/// without a bridge deletes the one that it finds.
+pub struct PrivateEngine {
+    process: Option<Child>,
+    directory: TempDir,
+}
+
+impl PrivateEngine {
+    /// Starts an engine without images.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start() -> Self {
+        let mut engine = Self {
+            process: None,
+            directory: tempfile::tempdir().expect("a temporary directory"),
+        };
+        engine.resume().await;
+        engine
+    }
+
+    /// Its address.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.path("docker.sock"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// Starts it again, on what it left behind.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn resume(&mut self) {
+        std::fs::write(self.path("daemon.json"), "{}").expect("a configuration");
+        let process = Command::new("unshare")
+            .args([
+                "--net",
+                "dockerd",
+                "--config-file",
+                &self.path("daemon.json"),
+            ])
+            .args([
+                "--data-root",
+                &self.path("data"),
+                "--exec-root",
+                &self.path("exec"),
+                "--pidfile",
+                &self.path("pid"),
+            ])
+            .args(["--host", &self.host(), "--storage-driver", "vfs"])
+            .args(["--bridge", "none", "--iptables=false", "--ip-masq=false"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dockerd is installed");
+        self.process = Some(process);
+        let host = self.host();
+        eventually("the second engine answers", async || {
+            let info = Command::new("docker")
+                .args(["--host", &host, "info"])
+                .output()
+                .expect("docker runs");
+            info.status.success().then_some(())
+        })
+        .await;
+    }
+
+    /// Stops it as an administrator would; its containers end.
+    ///
+    /// # Panics
+    /// When it does not stop.
+    pub async fn stop(&mut self) {
+        let mut process = self.process.take().expect("the engine is running");
+        let pid = Pid::from_child(&process);
+        kill_process(pid, Signal::TERM).expect("a running process takes signals");
+        eventually("the second engine stops", async || {
+            process.try_wait().expect("a child")
+        })
+        .await;
+    }
+
+    /// Copies an image from the usual engine.
+    ///
+    /// # Panics
+    /// When that is not possible.
+    pub fn copy_image(&self, image: &str) {
+        let copy = format!("docker save {image} | docker --host {} load", self.host());
+        let output = Command::new("sh")
+            .args(["-c", &copy])
+            .output()
+            .expect("a shell runs");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It ends its containers and gives back its mounts only when it is asked.
+            let _ = kill_process(Pid::from_child(&process), Signal::TERM);
+            let _ = process.wait();
+        }
+    }
+}
+
+/// Whether all processes of a container stand still, by the word of the kernel.
+pub fn is_frozen(container: &str) -> bool {
+    let says = |path: String, word: &str| {
+        std::fs::read_to_string(path)
+            .ok()
+            .map(|state| state.trim() == word)
+    };
+    says(
+        format!("/sys/fs/cgroup/freezer/docker/{container}/freezer.state"),
+        "FROZEN",
+    )
+    .or_else(|| {
+        says(
+            format!("/sys/fs/cgroup/system.slice/docker-{container}.scope/cgroup.freeze"),
+            "1",
+        )
+    })
+    .or_else(|| {
+        says(
+            format!("/sys/fs/cgroup/docker/{container}/cgroup.freeze"),
+            "1",
+        )
+    })
+    .unwrap_or_else(|| inspect(container)["State"]["Paused"] == true)
 }

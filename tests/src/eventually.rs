@@ -17,13 +17,20 @@ pub async fn eventually<T>(what: &str, condition: impl AsyncFnMut() -> Option<T>
 ///
 /// # Panics
 /// When the time is up.
-pub async fn eventually_within<T>(patience: Duration, what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(started.elapsed() < patience, "{what}: not within {patience:?}");
+        assert!(
+            started.elapsed() < patience,
+            "{what}: not within {patience:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

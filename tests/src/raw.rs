@@ -1,9 +1,12 @@
 //! Requests that no HTTP library would send: bytes to a server, and the bytes that come back.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::Client;
+use crate::eventually::PATIENCE;
 
 /// Sends bytes, and answers with all that comes back until the server closes the connection: let the
 /// last request say `Connection: close`.
@@ -69,5 +72,55 @@ impl Connection {
             .await
             .expect("the server answers");
         String::from_utf8_lossy(&rest).into_owned()
+    }
+}
+
+/// A server that takes connections and never says a word.
+pub struct Silent {
+    /// Host and port.
+    pub address: String,
+    seen: watch::Receiver<usize>,
+    task: JoinHandle<()>,
+}
+
+impl Silent {
+    /// Starts it on loopback.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound").to_string();
+        let (sender, seen) = watch::channel(0);
+        let task = tokio::spawn(async move {
+            let mut connections = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.push(stream);
+                sender.send_replace(connections.len());
+            }
+        });
+        Self {
+            address,
+            seen,
+            task,
+        }
+    }
+
+    /// Waits until somebody has connected.
+    ///
+    /// # Panics
+    /// When nobody does in time.
+    pub async fn connected(&self) {
+        let mut seen = self.seen.clone();
+        let connected = tokio::time::timeout(PATIENCE, seen.wait_for(|seen| *seen > 0)).await;
+        connected
+            .expect("somebody connects in time")
+            .expect("it still listens");
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }

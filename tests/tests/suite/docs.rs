@@ -26,10 +26,14 @@ fn is_current(document: &str, expected: &str) {
     let (before, rest) = text.split_once(BEGIN).expect("the begin mark");
     let (found, after) = rest.split_once(END).expect("the end mark");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, format!("{before}{BEGIN}{expected}{END}{after}")).expect("the document can be written");
+        std::fs::write(&path, format!("{before}{BEGIN}{expected}{END}{after}"))
+            .expect("the document can be written");
         return;
     }
-    assert_eq!(found, expected, "docs/{document} is not current: run this test with UPDATE_DOCS=1");
+    assert_eq!(
+        found, expected,
+        "docs/{document} is not current: run this test with UPDATE_DOCS=1"
+    );
 }
 
 #[test]
@@ -48,15 +52,25 @@ fn configuration() {
 
 #[test]
 fn errors() {
-    let mut expected = "\n| code | status | blame | retry | message |\n|---|---|---|---|---|\n".to_owned();
+    let mut expected =
+        "\n| code | status | blame | retry | message |\n|---|---|---|---|---|\n".to_owned();
     for code in ErrorCode::ALL {
         let retry = match (code.retryable(), code.retry_after_seconds()) {
             (true, Some(seconds)) => format!("after {seconds} s"),
             (true, None) => "yes".to_owned(),
             (false, _) => String::new(),
         };
-        let (name, status, blame, text) = (code.name(), code.status(), code.blame().as_str(), code.text());
-        writeln!(expected, "| {name} | {status} | {blame} | {retry} | {text} |").expect("a string takes all");
+        let (name, status, blame, text) = (
+            code.name(),
+            code.status(),
+            code.blame().as_str(),
+            code.text(),
+        );
+        writeln!(
+            expected,
+            "| {name} | {status} | {blame} | {retry} | {text} |"
+        )
+        .expect("a string takes all");
     }
     expected.push('\n');
     is_current("errors.md", &expected);
@@ -69,10 +83,16 @@ fn metrics() {
     FrontDoorMetrics::new(&mut metrics, api);
     RunnerMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
-    let mut expected = "\n| name | kind | labels | what it measures |\n|---|---|---|---|\n".to_owned();
+    let mut expected =
+        "\n| name | kind | labels | what it measures |\n|---|---|---|---|\n".to_owned();
     for info in metrics.listing() {
         let labels = info.labels.join(", ");
-        writeln!(expected, "| `{}` | {} | {labels} | {} |", info.name, info.kind, info.help).expect("a string takes all");
+        writeln!(
+            expected,
+            "| `{}` | {} | {labels} | {} |",
+            info.name, info.kind, info.help
+        )
+        .expect("a string takes all");
     }
     expected.push('\n');
     is_current("metrics.md", &expected);
@@ -81,17 +101,30 @@ fn metrics() {
 /// What a reader follows in a document leads somewhere.
 #[test]
 fn links_between_documents_lead_to_files() {
-    let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/operations.md", "examples/README.md"];
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/operations.md",
+        "examples/README.md",
+    ];
     for document in documents {
         let path = repository().join(document);
         let text = std::fs::read_to_string(&path).expect(document);
         let folder = path.parent().expect("a document is in a folder");
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(link, _)| link)) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
+        {
             let file = link.split('#').next().unwrap_or_default();
             if file.is_empty() || file.contains("://") {
                 continue;
             }
-            assert!(folder.join(file).exists(), "{document} links to {file}, which is not there");
+            assert!(
+                folder.join(file).exists(),
+                "{document} links to {file}, which is not there"
+            );
         }
     }
 }

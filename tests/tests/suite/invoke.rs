@@ -6,7 +6,13 @@ use serde_json::json;
 #[tokio::test]
 async fn a_function_is_called_again_in_the_same_container() {
     let server = Server::start(&[]).await;
-    let hello = Deployed::new(&server.client, "hello", &functions::image("hello"), json!({})).await;
+    let hello = Deployed::new(
+        &server.client,
+        "hello",
+        &functions::image("hello"),
+        json!({}),
+    )
+    .await;
     for name in ["first", "second"] {
         let answer = hello.call_json(json!({ "name": name })).await.expect(200);
         assert_eq!(answer.json(), json!({ "message": format!("Hello {name}") }));

@@ -1,8 +1,18 @@
 //! The whole, from the outside: a server process, a real engine, real functions, a real client.
 
 mod answers;
+mod capacity;
+mod containers;
+mod detached;
 mod docs;
+mod engine_outage;
+mod headers;
+mod hostile_answers;
+mod images;
 mod invoke;
+mod python;
 mod recovery;
 mod startup;
+mod syslog;
 mod time_limits;
+mod triggers;

@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 const KEEP: &[(&str, &str)] = &[("FN_FREEZE_IDLE_MSECS", "-1")];
 
 fn entries(directory: &Path) -> BTreeSet<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return BTreeSet::new() };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return BTreeSet::new();
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with("iofs"))
@@ -23,13 +25,21 @@ fn entries(directory: &Path) -> BTreeSet<String> {
 }
 
 fn open_files(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a running process").count()
+    std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("a running process")
+        .count()
 }
 
 #[tokio::test]
 async fn sigterm_lets_running_calls_finish_and_refuses_new_ones() {
     let mut server = Server::start(KEEP).await;
-    let slow = Deployed::new(&server.client, "slow", &functions::image("limits"), json!({ "memory": 64 })).await;
+    let slow = Deployed::new(
+        &server.client,
+        "slow",
+        &functions::image("limits"),
+        json!({ "memory": 64 }),
+    )
+    .await;
     slow.call_json(json!({ "sleep_ms": 0 })).await.expect(200);
 
     let mut running = JoinSet::new();
@@ -37,7 +47,10 @@ async fn sigterm_lets_running_calls_finish_and_refuses_new_ones() {
         let slow = slow.clone();
         running.spawn(async move { slow.call_json(json!({ "sleep_ms": 3000 })).await });
     }
-    eventually("four calls run", async || (server.metric("fn_running").await == Some(4.0)).then_some(())).await;
+    eventually("four calls run", async || {
+        (server.metric("fn_running").await == Some(4.0)).then_some(())
+    })
+    .await;
     server.signal(Signal::TERM);
     let refused = eventually("new calls are refused", async || {
         let answer = slow.call_json(json!({ "sleep_ms": 0 })).await;
@@ -60,12 +73,21 @@ async fn sigterm_lets_running_calls_finish_and_refuses_new_ones() {
 #[tokio::test]
 async fn a_second_start_finds_its_data_again() {
     let mut server = Server::start(&[]).await;
-    let hello = Deployed::new(&server.client, "hello", &functions::image("hello"), json!({})).await;
+    let hello = Deployed::new(
+        &server.client,
+        "hello",
+        &functions::image("hello"),
+        json!({}),
+    )
+    .await;
     server.signal(Signal::INT);
     assert_eq!(server.ended(Duration::from_secs(30)).await.code(), Some(0));
     server.restart().await;
     let path = format!("/v2/fns/{}", hello.fn_id);
-    assert_eq!(server.client.get(&path).await.expect(200).json()["name"], "hello");
+    assert_eq!(
+        server.client.get(&path).await.expect(200).json()["name"],
+        "hello"
+    );
     server.client.post(&hello.path, "{}").await.expect(200);
 }
 
@@ -86,24 +108,41 @@ async fn the_next_start_removes_what_a_killed_server_left_behind_and_nothing_els
         let ours = ours.clone();
         calls.spawn(async move { ours.call_json(json!({ "sleep_ms": 60_000 })).await });
     }
-    eventually("calls run", async || (server.metric("fn_running").await? >= 1.0).then_some(())).await;
+    eventually("calls run", async || {
+        (server.metric("fn_running").await? >= 1.0).then_some(())
+    })
+    .await;
     server.kill();
     calls.abort_all();
     let orphans: BTreeSet<_> = server.containers().into_iter().collect();
     assert!(!orphans.is_empty());
 
     server.restart().await;
-    eventually_within(Duration::from_secs(5), "the predecessor's containers are gone", async || {
-        server.containers().iter().all(|left| !orphans.contains(left)).then_some(())
+    eventually_within(
+        Duration::from_secs(5),
+        "the predecessor's containers are gone",
+        async || {
+            server
+                .containers()
+                .iter()
+                .all(|left| !orphans.contains(left))
+                .then_some(())
+        },
+    )
+    .await;
+    eventually("the predecessor's directories are gone", async || {
+        entries(&server.sockets()).is_empty().then_some(())
     })
     .await;
-    eventually("the predecessor's directories are gone", async || entries(&server.sockets()).is_empty().then_some(()))
-        .await;
     assert_eq!(neighbour.containers().len(), 1);
     theirs.call_json(json!({ "sleep_ms": 0 })).await.expect(200);
     assert!(engine::docker(&["ps", "--all", "--quiet", "--no-trunc"]).contains(&foreign));
     engine::remove(&[foreign]);
-    server.client.post(&ours.path, r#"{"sleep_ms":0}"#).await.expect(200);
+    server
+        .client
+        .post(&ours.path, r#"{"sleep_ms":0}"#)
+        .await
+        .expect(200);
     neighbour.signal(Signal::TERM);
     neighbour.ended(Duration::from_secs(30)).await;
 }
@@ -113,10 +152,16 @@ async fn the_next_start_removes_what_a_killed_server_left_behind_and_nothing_els
 #[tokio::test(flavor = "multi_thread")]
 async fn forced_failures_leave_nothing_behind() {
     // The long form is run by hand: HEARTH_FAILURES=1000 (docs/operations.md).
-    let failures: usize = std::env::var("HEARTH_FAILURES").map_or(60, |count| count.parse().expect("a number"));
+    let failures: usize =
+        std::env::var("HEARTH_FAILURES").map_or(60, |count| count.parse().expect("a number"));
     let server = Server::start(&[("FN_HOT_START_TIMEOUT_MSECS", "2000")]).await;
     let image = functions::image("test-function");
-    let app = server.client.post("/v2/apps", json!({ "name": "failures" }).to_string()).await.expect(200).json();
+    let app = server
+        .client
+        .post("/v2/apps", json!({ "name": "failures" }).to_string())
+        .await
+        .expect(200)
+        .json();
     let deploy = async |name: &str, image: &str, settings| {
         Deployed::in_app(&server.client, &app, name, image, settings).await
     };
@@ -128,14 +173,24 @@ async fn forced_failures_leave_nothing_behind() {
     };
     let good = deploy("good", &image, base.clone()).await;
     let exits = deploy("exits", &image, with(json!({ "ENABLE_INIT_EXIT": "1" }))).await;
-    let missing = deploy("missing", "hearth-test/there-is-no-such-image:1", base.clone()).await;
+    let missing = deploy(
+        "missing",
+        "hearth-test/there-is-no-such-image:1",
+        base.clone(),
+    )
+    .await;
 
     let settled = async || {
-        eventually_within(Duration::from_secs(60), "all containers are gone", async || {
-            server.containers().is_empty().then_some(())
+        eventually_within(
+            Duration::from_secs(60),
+            "all containers are gone",
+            async || server.containers().is_empty().then_some(()),
+        )
+        .await;
+        eventually("all directories are gone", async || {
+            entries(&server.sockets()).is_empty().then_some(())
         })
         .await;
-        eventually("all directories are gone", async || entries(&server.sockets()).is_empty().then_some(())).await;
     };
     good.call_json(json!({})).await.expect(200);
     settled().await;
@@ -144,7 +199,12 @@ async fn forced_failures_leave_nothing_behind() {
     let next = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
     for _ in 0..4 {
-        let (good, exits, missing, next) = (good.clone(), exits.clone(), missing.clone(), Arc::clone(&next));
+        let (good, exits, missing, next) = (
+            good.clone(),
+            exits.clone(),
+            missing.clone(),
+            Arc::clone(&next),
+        );
         clients.spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -153,13 +213,22 @@ async fn forced_failures_leave_nothing_behind() {
                 }
                 let answer = match number % 6 {
                     0 => good.call_json(json!({ "isCrash": true })).await,
-                    1 => good.call_json(json!({ "isExit": true, "exitCode": 0 })).await,
+                    1 => {
+                        good.call_json(json!({ "isExit": true, "exitCode": 0 }))
+                            .await
+                    }
                     2 => good.call_json(json!({ "sleepTime": 5000 })).await,
                     3 => exits.call_json(json!({})).await,
                     4 => missing.call_json(json!({})).await,
-                    _ => good.call_json(json!({ "isExit": true, "exitCode": 137 })).await,
+                    _ => {
+                        good.call_json(json!({ "isExit": true, "exitCode": 137 }))
+                            .await
+                    }
                 };
-                assert!(answer.status.is_client_error() || answer.status.is_server_error(), "{number}: {answer:?}");
+                assert!(
+                    answer.status.is_client_error() || answer.status.is_server_error(),
+                    "{number}: {answer:?}"
+                );
                 assert_ne!(answer.status, 500, "{number}: {answer:?}");
             }
         });
@@ -178,7 +247,10 @@ async fn forced_failures_leave_nothing_behind() {
         assert_eq!(server.metric(gauge).await, Some(0.0), "{gauge}");
     }
     let text = server.client.get("/metrics").await.text();
-    for line in text.lines().filter(|line| line.starts_with("fn_container_") && line.contains("_total{")) {
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("fn_container_") && line.contains("_total{"))
+    {
         assert!(line.ends_with(" 0"), "{line}");
     }
 }
@@ -186,14 +258,21 @@ async fn forced_failures_leave_nothing_behind() {
 #[tokio::test]
 async fn a_container_that_is_killed_from_outside_is_replaced() {
     let server = Server::start(&[]).await;
-    let hello = Deployed::new(&server.client, "hello", &functions::image("hello"), json!({})).await;
+    let hello = Deployed::new(
+        &server.client,
+        "hello",
+        &functions::image("hello"),
+        json!({}),
+    )
+    .await;
     hello.call("").await.expect(200);
     let before = server.containers();
     engine::remove(&before);
     // Until the runner has heard of it, a call may still meet the dead container.
     eventually("a new container answers", async || {
         let answer = hello.call("").await;
-        (answer.status == 200 && !server.containers().is_empty() && server.containers() != before).then_some(())
+        (answer.status == 200 && !server.containers().is_empty() && server.containers() != before)
+            .then_some(())
     })
     .await;
 }
@@ -201,7 +280,13 @@ async fn a_container_that_is_killed_from_outside_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn load_goes_on_while_containers_are_killed() {
     let server = Server::start(&[]).await;
-    let echo = Deployed::new(&server.client, "echo", &functions::image("echo"), json!({ "memory": 64 })).await;
+    let echo = Deployed::new(
+        &server.client,
+        "echo",
+        &functions::image("echo"),
+        json!({ "memory": 64 }),
+    )
+    .await;
     echo.call("warm").await.expect(200);
     let stop = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
@@ -224,10 +309,16 @@ async fn load_goes_on_while_containers_are_killed() {
         });
     }
     for _ in 0..5 {
-        let containers = eventually("a container to kill", async || Some(server.containers()).filter(|c| !c.is_empty())).await;
+        let containers = eventually("a container to kill", async || {
+            Some(server.containers()).filter(|c| !c.is_empty())
+        })
+        .await;
         engine::remove(&containers[..1]);
     }
-    eventually("calls succeed again", async || (echo.call("after").await.status == 200).then_some(())).await;
+    eventually("calls succeed again", async || {
+        (echo.call("after").await.status == 200).then_some(())
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
     while let Some(client) = clients.join_next().await {
         let (calls, failed) = client.expect("a client finished");

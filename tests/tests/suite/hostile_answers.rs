@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use hearth_tests::{Answer, Deployed, Server};
+use hearth_tests::{Answer, Deployed, Server, eventually};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -139,7 +139,6 @@ async fn answers_whose_length_is_a_lie() {
             ("noHeaders", Body("")),
             ("extraBytes", Body("hi")),
             ("extraAnswer", Body("hi")),
-            ("answerTwiceSlowly", Body("hi")),
             ("garbageOnStdout", Body("hi")),
         ],
     )
@@ -233,7 +232,7 @@ async fn headers_of_any_bytes_pass_or_fail_and_split_nothing() {
         (
             "an encoding of the client's connection",
             script("Transfer-Encoding: chunked, identity"),
-            LOST,
+            TimedOut,
         ),
         (
             "a hundred cookies",
@@ -273,4 +272,29 @@ async fn headers_of_any_bytes_pass_or_fail_and_split_nothing() {
         ),
     ];
     one_after_the_other("bytes", &cases).await;
+}
+
+/// What comes while no call runs belongs to nobody.
+#[tokio::test]
+async fn a_second_answer_is_nobodys() {
+    let server = Server::start(&[("FN_FREEZE_IDLE_MSECS", "-1")]).await;
+    let func = Deployed::test_function(&server.client, "twice", json!({})).await;
+    for round in 1..=2 {
+        let answer = func
+            .call_json(json!({ "misbehave": "answerTwiceSlowly" }))
+            .await
+            .expect(200);
+        assert_eq!(answer.text(), "hi");
+        eventually("the second answer is written", async || {
+            (server.log_text().matches("\"EndOfLogs\"").count() >= 2 * round - 1).then_some(())
+        })
+        .await;
+        let answer = func.call_json(json!({})).await.expect(200);
+        let id = answer.header("fn-call-id").expect("an id");
+        assert_eq!(answer.json()["header"]["Fn-Call-Id"][0], id);
+        eventually("the good call is logged", async || {
+            (server.log_text().matches("\"EndOfLogs\"").count() >= 2 * round).then_some(())
+        })
+        .await;
+    }
 }

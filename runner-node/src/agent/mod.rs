@@ -229,6 +229,7 @@ impl Agent {
                 biased;
                 woken = slot.wake() => woken,
                 () = until(call.wait_deadline) => return Err(ErrorCode::ServerBusy.into()),
+                () = shared.stopping.cancelled() => return Err(ErrorCode::ServerBusy.into()),
             };
             let link = match woken {
                 Ok(link) => link,

@@ -80,9 +80,18 @@ impl World {
         Arc::clone(containers.get(name).expect("it has come up"))
     }
 
+    /// Waits for [`World::let_start`].
+    pub(super) async fn may_start(&self) {
+        let mut start = self.start.subscribe();
+        let started = start.wait_for(|start| *start).await;
+        drop(started.expect("the world goes on"));
+    }
+
     async fn released(&self, id: &str) {
         let mut open = self.open.subscribe();
-        let open = open.wait_for(|open| open.all || open.calls.contains(id)).await;
+        let open = open
+            .wait_for(|open| open.all || open.calls.contains(id))
+            .await;
         drop(open.expect("the world goes on"));
     }
 
@@ -108,7 +117,10 @@ struct Container {
     deafened: CancellationToken,
 }
 
-const FAILURE: Exit = Exit { code: 1, out_of_memory: false };
+const FAILURE: Exit = Exit {
+    code: 1,
+    out_of_memory: false,
+};
 
 /// The process of a container.
 pub(super) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
@@ -117,9 +129,14 @@ pub(super) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
         "exit" => return FAILURE,
         "hang" => return std::future::pending().await,
         "wait" => {
-            let started = world.start.subscribe().wait_for(|start| *start).await.map(|_| ());
-            started.expect("the world goes on");
+            world.may_start().await;
         }
+        // By its name: one of them exits, one never listens.
+        "moody" => match spec.name.bytes().last() {
+            Some(b'0'..=b'9') => return FAILURE,
+            Some(b'A'..=b'F') => return std::future::pending().await,
+            _ => {}
+        },
         "slow" => tokio::time::sleep(Duration::from_millis(20)).await,
         _ => {}
     }
@@ -131,14 +148,21 @@ pub(super) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
         deaf: CancellationToken::new(),
         deafened: CancellationToken::new(),
     });
-    container.world.containers.lock().expect("no panic").insert(spec.name.clone(), Arc::clone(&container));
+    container
+        .world
+        .containers
+        .lock()
+        .expect("no panic")
+        .insert(spec.name.clone(), Arc::clone(&container));
     let listener = listen(&directory(&spec));
     if start_of(&spec) == "deaf" {
         let _ = listener.accept().await;
         drop(listener);
         return std::future::pending().await;
     }
-    let serving = container.deaf.run_until_cancelled(serve(listener, &container));
+    let serving = container
+        .deaf
+        .run_until_cancelled(serve(listener, &container));
     tokio::select! {
         _closed = serving => container.deafened.cancel(),
         () = container.exit.cancelled() => return FAILURE,
@@ -165,7 +189,8 @@ async fn serve(listener: UnixListener, container: &Arc<Container>) {
         let container = Arc::clone(container);
         connections.spawn(async move {
             let service = service_fn(move |request| call(Arc::clone(&container), request));
-            let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let served = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
             // The agent may close it at any time.
             let _ = served.await;
         });
@@ -179,7 +204,12 @@ impl Busy {
     fn begin(container: &Arc<Container>, id: &str) -> Self {
         if container.busy.swap(true, Ordering::SeqCst) {
             let violation = format!("{} got {id} during another call", container.name);
-            container.world.violations.lock().expect("no panic").push(violation);
+            container
+                .world
+                .violations
+                .lock()
+                .expect("no panic")
+                .push(violation);
         }
         Self(Arc::clone(container))
     }
@@ -191,17 +221,32 @@ impl Drop for Busy {
     }
 }
 
-async fn call(container: Arc<Container>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn call(
+    container: Arc<Container>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     let header = |name: &str| {
         let value = request.headers().get(name);
-        value.map_or(String::new(), |value| value.to_str().expect("text").to_owned())
+        value.map_or(String::new(), |value| {
+            value.to_str().expect("text").to_owned()
+        })
     };
     let (id, what) = (header("fn-call-id"), header("do"));
     let busy = Busy::begin(&container, &id);
-    container.world.seen.send_modify(|seen| seen.push((id.clone(), container.name.clone())));
-    let input = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    container
+        .world
+        .seen
+        .send_modify(|seen| seen.push((id.clone(), container.name.clone())));
+    let input = request
+        .into_body()
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let mut response = Response::new(body::full(input));
-    response.headers_mut().insert("container", container.name.parse().expect("a header"));
+    response
+        .headers_mut()
+        .insert("container", container.name.parse().expect("a header"));
     match what.as_str() {
         "wait" => container.world.released(&id).await,
         "nap" => tokio::time::sleep(Duration::from_millis(3)).await,
@@ -215,7 +260,10 @@ async fn call(container: Arc<Container>, request: Request<Incoming>) -> Result<R
         "stream" => {
             // It flows until it is let go on, so that the agent cannot collect it.
             let headers = response.headers_mut();
-            headers.insert("content-type", "text/event-stream".parse().expect("a header"));
+            headers.insert(
+                "content-type",
+                "text/event-stream".parse().expect("a header"),
+            );
             *response.body_mut() = stream(container, id, busy);
             return Ok(response);
         }

@@ -2,7 +2,12 @@
 //! real sockets.
 
 mod calls;
+mod eviction;
 mod function;
+mod idle;
+mod launches;
+mod random;
+mod shutdown;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,7 +37,9 @@ const MEMORY_MB: u64 = 64;
 const NEVER: Duration = Duration::from_secs(600);
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.expect("the test waits in vain")
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("the test waits in vain")
 }
 
 /// An agent with everything that it needs.
@@ -73,16 +80,30 @@ impl Bench {
         let driver = FakeDriver::new(script(&world));
         let mut registry = Metrics::new();
         let metrics = RunnerMetrics::new(&mut registry);
-        let pool = Pool::new(Resources { memory_bytes: containers * MEMORY_MB * MIB, cpu_millis: 1000 });
+        let pool = Pool::new(Resources {
+            memory_bytes: containers * MEMORY_MB * MIB,
+            cpu_millis: 1000,
+        });
         let agent = Agent::start(Parts {
             settings,
-            socket_dirs: SocketDirConfig { path: Some(base.path().to_owned()), ..SocketDirConfig::default() },
+            socket_dirs: SocketDirConfig {
+                path: Some(base.path().to_owned()),
+                ..SocketDirConfig::default()
+            },
             driver: Arc::new(driver.clone()),
             pool: pool.clone(),
             ids: Arc::new(IdSource::new(rand::random())),
             metrics: metrics.clone(),
         });
-        Self { agent, driver, world, pool, metrics, registry, base }
+        Self {
+            agent,
+            driver,
+            world,
+            pool,
+            metrics,
+            registry,
+            base,
+        }
     }
 
     /// Follows another script, whose containers still are HTTP servers.
@@ -107,7 +128,13 @@ impl Bench {
     }
 
     /// Starts a call, and waits until it is the nth that waits.
-    async fn waiting(&self, target: &Arc<Target>, id: &str, what: &str, nth: usize) -> JoinHandle<CallResult> {
+    async fn waiting(
+        &self,
+        target: &Arc<Target>,
+        id: &str,
+        what: &str,
+        nth: usize,
+    ) -> JoinHandle<CallResult> {
         let handle = self.start(target, id, what);
         let function = self.agent.shared.function(target);
         eventually("a waiting call", async || function.queue.waiting() == nth).await;
@@ -116,17 +143,27 @@ impl Bench {
 
     async fn seen(&self, id: &str) {
         let mut seen = self.world.seen.subscribe();
-        let seen = soon(seen.wait_for(|seen| seen.iter().any(|(call, _)| call == id))).await.map(drop);
+        let seen = soon(seen.wait_for(|seen| seen.iter().any(|(call, _)| call == id)))
+            .await
+            .map(drop);
         seen.expect("the world goes on");
     }
 
     /// A whole call; its container and its output.
     async fn call(&self, target: &Arc<Target>, id: &str) -> (String, String) {
-        answer(soon(self.agent.submit(call(target, id, "echo"))).await.expect("an answer")).await
+        answer(
+            soon(self.agent.submit(call(target, id, "echo")))
+                .await
+                .expect("an answer"),
+        )
+        .await
     }
 
     async fn error(&self, target: &Arc<Target>, id: &str, what: &str) -> ErrorCode {
-        soon(self.agent.submit(call(target, id, what))).await.expect_err("an error").code()
+        soon(self.agent.submit(call(target, id, what)))
+            .await
+            .expect_err("an error")
+            .code()
     }
 
     async fn until(&self, condition: impl Fn(&FakeState) -> bool) -> FakeState {
@@ -136,8 +173,18 @@ impl Bench {
     /// The sum of a metric over all its labels.
     fn metric(&self, name: &str) -> i64 {
         let text = self.registry.render();
-        let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<i64>().expect("a number")).sum()
+        let lines = text
+            .lines()
+            .filter(|line| line.split(['{', ' ']).next() == Some(name));
+        lines
+            .map(|line| {
+                line.rsplit(' ')
+                    .next()
+                    .expect("a value")
+                    .parse::<i64>()
+                    .expect("a number")
+            })
+            .sum()
     }
 
     /// Ends the agent, and sees to it that nothing is left.
@@ -153,13 +200,26 @@ impl Bench {
         let state = self.driver.state();
         assert!(state.containers.is_empty(), "{state:?}");
         assert_eq!(state.created, state.removed, "{state:?}");
-        let left = std::fs::read_dir(self.base.path()).expect("a directory").count();
+        let left = std::fs::read_dir(self.base.path())
+            .expect("a directory")
+            .count();
         assert_eq!(left, 0, "socket directories");
-        assert!(self.pool.utilisation().used.is_zero(), "{:?}", self.pool.utilisation());
-        eventually("all calls are over", async || self.metrics.running.get() == 0).await;
+        assert!(
+            self.pool.utilisation().used.is_zero(),
+            "{:?}",
+            self.pool.utilisation()
+        );
+        eventually("all calls are over", async || {
+            self.metrics.running.get() == 0
+        })
+        .await;
         assert_eq!(self.metrics.queued.get(), 0);
         for state in ["wait", "start", "idle", "paused", "busy"] {
-            assert_eq!(self.metric(&format!("fn_container_{state}_total")), 0, "{state}");
+            assert_eq!(
+                self.metric(&format!("fn_container_{state}_total")),
+                0,
+                "{state}"
+            );
         }
         let violations = self.world.violations.lock().expect("no panic");
         assert!(violations.is_empty(), "{violations:?}");
@@ -168,11 +228,19 @@ impl Bench {
 
 fn script(world: &Arc<World>) -> Script {
     let world = Arc::clone(world);
-    Script { run: Arc::new(move |process| Box::pin(function::run(process, Arc::clone(&world)))), ..Script::default() }
+    Script {
+        run: Arc::new(move |process| Box::pin(function::run(process, Arc::clone(&world)))),
+        ..Script::default()
+    }
 }
 
 fn spec(name: &str) -> FnSpec {
-    FnSpec { fn_id: name.into(), memory_mb: MEMORY_MB, idle_timeout: NEVER, ..function_spec("image") }
+    FnSpec {
+        fn_id: name.into(),
+        memory_mb: MEMORY_MB,
+        idle_timeout: NEVER,
+        ..function_spec("image")
+    }
 }
 
 /// A function whose containers start at once.
@@ -182,7 +250,10 @@ fn function(name: &str) -> Arc<Target> {
 
 /// A function whose containers start in a certain way.
 fn starting(name: &str, how: &str) -> Arc<Target> {
-    Target::new(FnSpec { env: [("START".to_owned(), how.to_owned())].into(), ..spec(name) })
+    Target::new(FnSpec {
+        env: [("START".to_owned(), how.to_owned())].into(),
+        ..spec(name)
+    })
 }
 
 fn call(target: &Arc<Target>, id: &str, what: &str) -> CallRequest {
@@ -206,7 +277,10 @@ async fn text(body: Body) -> String {
 
 /// The container and the output of an answer.
 async fn answer(response: CallResponse) -> (String, String) {
-    let container = response.headers["container"].to_str().expect("text").to_owned();
+    let container = response.headers["container"]
+        .to_str()
+        .expect("text")
+        .to_owned();
     (container, text(response.body).await)
 }
 
@@ -215,5 +289,9 @@ async fn answered(handle: JoinHandle<CallResult>) -> (String, String) {
 }
 
 async fn refused(handle: JoinHandle<CallResult>) -> ErrorCode {
-    soon(handle).await.expect("no panic").expect_err("an error").code()
+    soon(handle)
+        .await
+        .expect("no panic")
+        .expect_err("an error")
+        .code()
 }

@@ -39,7 +39,8 @@ pub(crate) struct Configuration {
 pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
     let file = match &from.config {
         Some(path) => {
-            let contents = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let contents = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             Some((path.display().to_string(), contents))
         }
         None => None,
@@ -48,16 +49,27 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     check_node_type(&environment)?;
-    let environment = environment.into_iter().filter(|(name, _)| name != NODE_TYPE).collect();
+    let environment = environment
+        .into_iter()
+        .filter(|(name, _)| name != NODE_TYPE)
+        .collect();
     let mut layers = Layers::new(Sources {
-        file: file.as_ref().map(|(name, contents)| (name.as_str(), contents.as_str())),
+        file: file
+            .as_ref()
+            .map(|(name, contents)| (name.as_str(), contents.as_str())),
         environment,
         flags: from.set.clone(),
         read_file: Some(&|path| std::fs::read_to_string(path)),
     });
     let (node, api, lb, runner) = (layers.load(), layers.load(), layers.load(), layers.load());
     let effective = layers.finish()?;
-    Ok(Configuration { node, api, lb, runner, effective })
+    Ok(Configuration {
+        node,
+        api,
+        lb,
+        runner,
+        effective,
+    })
 }
 
 const NODE_TYPE: &str = "FN_NODE_TYPE";
@@ -65,10 +77,15 @@ const NODE_TYPE: &str = "FN_NODE_TYPE";
 /// One process is all kinds of node at once for now; a deployment that asks for one kind alone must
 /// not get all of them.
 fn check_node_type(environment: &[(String, String)]) -> anyhow::Result<()> {
-    let kind = environment.iter().find(|(name, _)| name == NODE_TYPE).map(|(_, kind)| kind.as_str());
+    let kind = environment
+        .iter()
+        .find(|(name, _)| name == NODE_TYPE)
+        .map(|(_, kind)| kind.as_str());
     match kind {
         Some(kind @ ("api" | "lb" | "pure-runner" | "runner")) => {
-            bail!("{NODE_TYPE}={kind}: this version runs as one node only; leave the setting out, or set it to full")
+            bail!(
+                "{NODE_TYPE}={kind}: this version runs as one node only; leave the setting out, or set it to full"
+            )
         }
         // The original takes any other value for `full` (spec/01 1.1).
         _ => Ok(()),

@@ -23,7 +23,10 @@ pub(crate) struct LocalControlPlane {
 impl LocalControlPlane {
     /// A control plane over `store`.
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, changes: broadcast::Sender::new(CHANGES_KEPT) }
+        Self {
+            store,
+            changes: broadcast::Sender::new(CHANGES_KEPT),
+        }
     }
 
     /// Where the API announces what it has changed.
@@ -46,8 +49,16 @@ impl ControlPlane for LocalControlPlane {
         self.store.func(id).await.map(Arc::new)
     }
 
-    async fn trigger_by_source(&self, app: &AppId, kind: TriggerKind, source: &str) -> Result<Arc<Trigger>, ApiError> {
-        self.store.trigger_by_source(app, kind, source).await.map(Arc::new)
+    async fn trigger_by_source(
+        &self,
+        app: &AppId,
+        kind: TriggerKind,
+        source: &str,
+    ) -> Result<Arc<Trigger>, ApiError> {
+        self.store
+            .trigger_by_source(app, kind, source)
+            .await
+            .map(Arc::new)
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {

@@ -19,7 +19,12 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     /// The server that commands talk to.
-    #[arg(long, global = true, env = "HEARTH_URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        global = true,
+        env = "HEARTH_URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     url: String,
 }
 
@@ -41,13 +46,19 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into()),
     };
     let url = arguments.url;
     let ended = runtime.block_on(async {
-        match arguments.command.unwrap_or(Command::Up(ConfigurationArgs::default())) {
+        match arguments
+            .command
+            .unwrap_or(Command::Up(ConfigurationArgs::default()))
+        {
             Command::Up(from) => up::run(&from).await,
             Command::Config(from) => configuration::show(&from),
             Command::Deploy(what) => cli::deploy(&url, what).await,
@@ -62,7 +73,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "the last word of a command that failed")]
+#[allow(
+    clippy::print_stderr,
+    reason = "the last word of a command that failed"
+)]
 fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("hearth: {error:#}");
     ExitCode::FAILURE

@@ -26,7 +26,10 @@ pub(crate) struct RunnerRegistrations {
 impl RunnerRegistrations {
     /// Registers them.
     pub(crate) fn new(metrics: &mut Metrics) -> Self {
-        Self { runner: RunnerMetrics::new(metrics), docker: DockerMetrics::new(metrics) }
+        Self {
+            runner: RunnerMetrics::new(metrics),
+            docker: DockerMetrics::new(metrics),
+        }
     }
 }
 

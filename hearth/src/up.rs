@@ -13,7 +13,7 @@ use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::http_server::{self, HttpServer};
 use nodekit::metrics::Metrics;
-use nodekit::readiness::Readiness;
+use nodekit::readiness::{Condition, Readiness};
 use nodekit::request_id::RequestIds;
 use nodekit::shutdown::Shutdown;
 use nodekit::telemetry;
@@ -32,7 +32,10 @@ pub(crate) async fn run(from: &ConfigurationArgs) -> anyhow::Result<()> {
     let configuration = configuration::load(from)?;
     telemetry::init(&configuration.node)?;
     for name in configuration.effective.ignored() {
-        warn!(name, "the environment has a setting that this version does not know");
+        warn!(
+            name,
+            "the environment has a setting that this version does not know"
+        );
     }
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
@@ -51,6 +54,8 @@ pub(crate) async fn run(from: &ConfigurationArgs) -> anyhow::Result<()> {
 /// A running node that is everything.
 struct Node {
     agent: runner_node::Agent,
+    /// False from the moment on that the node is told to stop.
+    takes_calls: Condition,
     /// Ends the listener.
     end_listener: CancellationToken,
     listener: tokio::task::JoinHandle<http_server::Drained>,
@@ -60,7 +65,13 @@ struct Node {
 
 impl Node {
     async fn start(configuration: Configuration, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let Configuration { node, api, lb, runner, .. } = configuration;
+        let Configuration {
+            node,
+            api,
+            lb,
+            runner,
+            ..
+        } = configuration;
         let ids = Arc::new(IdSource::new(rand::random()));
         let mut metrics = Metrics::new();
         let api_metrics = ApiMetrics::new(&mut metrics);
@@ -81,7 +92,13 @@ impl Node {
         let targets = CachedControlPlane::new(Arc::new(control_plane), lb.cache_settings());
 
         let readiness = Readiness::new();
-        let health = tokio::spawn(watch_health(Arc::clone(&store), agent.clone(), readiness.clone()));
+        let takes_calls = readiness.condition("takes calls");
+        takes_calls.set(true);
+        let health = tokio::spawn(watch_health(
+            Arc::clone(&store),
+            agent.clone(),
+            readiness.clone(),
+        ));
         let request_ids = || RequestIds::new(&node.rid_header).map_err(anyhow::Error::msg);
         let api_state = ApiState {
             store,
@@ -116,18 +133,29 @@ impl Node {
         };
         let service = FrontDoor::new(front_door, &lb, rest::router(api_state));
 
-        let server = HttpServer::bind((node.bind_address, node.port).into(), http_server::Limits::new(&node))
-            .await
-            .with_context(|| format!("cannot listen on {}:{}", node.bind_address, node.port))?;
+        let server = HttpServer::bind(
+            (node.bind_address, node.port).into(),
+            http_server::Limits::new(&node),
+        )
+        .await
+        .with_context(|| format!("cannot listen on {}:{}", node.bind_address, node.port))?;
         info!(address = %server.local_addr(), "listening");
         let end_listener = CancellationToken::new();
         let listener = tokio::spawn(server.serve(service, end_listener.clone()));
-        Ok(Self { agent, end_listener, listener, health, shutdown_timeout: node.shutdown_timeout })
+        Ok(Self {
+            agent,
+            takes_calls,
+            end_listener,
+            listener,
+            health,
+            shutdown_timeout: node.shutdown_timeout,
+        })
     }
 
     /// Refuses new calls with 503 while the running ones finish, then closes the listener, and then
     /// removes the containers.
     async fn stop(self) {
+        self.takes_calls.set(false);
         self.agent.drain();
         let drained = self.agent.drained();
         let in_time = match self.shutdown_timeout {
@@ -142,7 +170,9 @@ impl Node {
         }
         self.end_listener.cancel();
         match self.listener.await {
-            Ok(drained) if drained.aborted > 0 => warn!(drained.aborted, "connections were cut off"),
+            Ok(drained) if drained.aborted > 0 => {
+                warn!(drained.aborted, "connections were cut off")
+            }
             Ok(_) => {}
             Err(error) => warn!(%error, "the listener failed"),
         }
@@ -152,14 +182,19 @@ impl Node {
 }
 
 /// Keeps the readiness up to date, and the metrics of what is held.
-async fn watch_health(store: Arc<dyn store::Store>, agent: runner_node::Agent, readiness: Readiness) {
-    let (store_answers, runner_takes_calls) = (readiness.condition("store"), readiness.condition("runner"));
+async fn watch_health(
+    store: Arc<dyn store::Store>,
+    agent: runner_node::Agent,
+    readiness: Readiness,
+) {
+    let (store_answers, engine_answers) =
+        (readiness.condition("store"), readiness.condition("engine"));
     let mut interval = tokio::time::interval(HEALTH_INTERVAL);
     loop {
         interval.tick().await;
         let (of_store, of_runner) = tokio::join!(store.ping(), agent.ready());
         store_answers.set(of_store.is_ok());
-        runner_takes_calls.set(of_runner.is_ok());
+        engine_answers.set(of_runner.is_ok());
         agent.measure();
     }
 }

@@ -37,30 +37,47 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, whatever its status.
-    pub(crate) async fn send(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Response<Bytes>> {
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
             .body(Full::new(body))
             .with_context(|| format!("{}{path} is not a URL", self.base))?;
-        let answer = self
-            .http
-            .request(request)
-            .await
-            .with_context(|| format!("no answer from {}: is Hearth running there?", self.base))?;
+        let answer =
+            self.http.request(request).await.with_context(|| {
+                format!("no answer from {}: is Hearth running there?", self.base)
+            })?;
         let (head, body) = answer.into_parts();
-        let body = body.collect().await.context("the answer broke off")?.to_bytes();
+        let body = body
+            .collect()
+            .await
+            .context("the answer broke off")?
+            .to_bytes();
         Ok(Response::from_parts(head, body))
     }
 
-    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<T> {
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<T> {
         let answer = self.send(method.clone(), path, body).await?;
         if !answer.status().is_success() {
             let told = serde_json::from_slice::<ErrorBody>(answer.body());
-            let told = told.map_or_else(|_| String::from_utf8_lossy(answer.body()).into_owned(), |body| body.message);
+            let told = told.map_or_else(
+                |_| String::from_utf8_lossy(answer.body()).into_owned(),
+                |body| body.message,
+            );
             bail!("{method} {path}: {}: {told}", answer.status());
         }
-        serde_json::from_slice(answer.body()).with_context(|| format!("{method} {path}: an answer of another kind"))
+        serde_json::from_slice(answer.body())
+            .with_context(|| format!("{method} {path}: an answer of another kind"))
     }
 
     /// The only item of a list that was filtered by name, if there is one.
@@ -70,12 +87,22 @@ impl Client {
     }
 
     /// Creates something.
-    pub(crate) async fn create<T: DeserializeOwned>(&self, path: &str, draft: &impl Serialize) -> anyhow::Result<T> {
-        self.json(Method::POST, path, serde_json::to_vec(draft)?.into()).await
+    pub(crate) async fn create<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        draft: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.json(Method::POST, path, serde_json::to_vec(draft)?.into())
+            .await
     }
 
     /// Changes something.
-    pub(crate) async fn update<T: DeserializeOwned>(&self, path: &str, patch: &impl Serialize) -> anyhow::Result<T> {
-        self.json(Method::PUT, path, serde_json::to_vec(patch)?.into()).await
+    pub(crate) async fn update<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patch: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.json(Method::PUT, path, serde_json::to_vec(patch)?.into())
+            .await
     }
 }

@@ -52,10 +52,21 @@ pub(crate) async fn run(client: &Client, deploy: Deploy) -> anyhow::Result<Strin
 }
 
 async fn app(client: &Client, name: &str) -> anyhow::Result<App> {
-    if let Some(app) = client.find(&format!("/v2/apps?name={}", query(name))).await? {
+    if let Some(app) = client
+        .find(&format!("/v2/apps?name={}", query(name)))
+        .await?
+    {
         return Ok(app);
     }
-    client.create("/v2/apps", &AppDraft { name: name.to_owned(), ..AppDraft::default() }).await
+    client
+        .create(
+            "/v2/apps",
+            &AppDraft {
+                name: name.to_owned(),
+                ..AppDraft::default()
+            },
+        )
+        .await
 }
 
 async fn function(client: &Client, app: &App, deploy: &Deploy) -> anyhow::Result<Func> {
@@ -87,10 +98,20 @@ async fn function(client: &Client, app: &App, deploy: &Deploy) -> anyhow::Result
 
 async fn trigger(client: &Client, app: &App, func: &Func, source: &str) -> anyhow::Result<Trigger> {
     let name = &func.name;
-    let path = format!("/v2/triggers?app_id={}&fn_id={}&name={}", app.id, func.id, query(name));
+    let path = format!(
+        "/v2/triggers?app_id={}&fn_id={}&name={}",
+        app.id,
+        func.id,
+        query(name)
+    );
     if let Some(trigger) = client.find::<Trigger>(&path).await? {
-        let patch = TriggerPatch { source: source.to_owned(), ..TriggerPatch::default() };
-        return client.update(&format!("/v2/triggers/{}", trigger.id), &patch).await;
+        let patch = TriggerPatch {
+            source: source.to_owned(),
+            ..TriggerPatch::default()
+        };
+        return client
+            .update(&format!("/v2/triggers/{}", trigger.id), &patch)
+            .await;
     }
     let draft = TriggerDraft {
         name: name.clone(),

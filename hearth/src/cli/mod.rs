@@ -57,14 +57,20 @@ pub(crate) async fn call(url: &str, call: Call) -> anyhow::Result<()> {
         .await?
         .with_context(|| format!("there is no app {}", call.app))?;
     let func: Func = client
-        .find(&format!("/v2/fns?app_id={}&name={}", app.id, query(&call.function)))
+        .find(&format!(
+            "/v2/fns?app_id={}&name={}",
+            app.id,
+            query(&call.function)
+        ))
         .await?
         .with_context(|| format!("there is no function {} in {}", call.function, call.app))?;
     let data = match call.data.strip_prefix('@') {
         Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
         None => call.data.into_bytes(),
     };
-    let answer = client.send(Method::POST, &format!("/invoke/{}", func.id), data.into()).await?;
+    let answer = client
+        .send(Method::POST, &format!("/invoke/{}", func.id), data.into())
+        .await?;
     print(answer.body())?;
     if !answer.body().ends_with(b"\n") {
         print(b"\n")?;
@@ -76,8 +82,10 @@ pub(crate) async fn call(url: &str, call: Call) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn image(image: Image) -> anyhow::Result<()> {
-    let binary = std::fs::read(&image.binary).with_context(|| format!("cannot read {}", image.binary.display()))?;
-    runner_node::driver::docker::image_build::build_scratch_image(None, &image.name, &binary).await?;
+    let binary = std::fs::read(&image.binary)
+        .with_context(|| format!("cannot read {}", image.binary.display()))?;
+    runner_node::driver::docker::image_build::build_scratch_image(None, &image.name, &binary)
+        .await?;
     print(format!("{} is built\n", image.name).as_bytes())
 }
 
@@ -85,7 +93,10 @@ pub(crate) async fn wait(url: &str, wait: Wait) -> anyhow::Result<()> {
     let client = Client::new(url);
     let deadline = Instant::now() + Duration::from_secs(wait.seconds);
     loop {
-        let ready = tokio::time::timeout(Duration::from_secs(2), client.send(Method::GET, "/readyz", Bytes::new()));
+        let ready = tokio::time::timeout(
+            Duration::from_secs(2),
+            client.send(Method::GET, "/readyz", Bytes::new()),
+        );
         if let Ok(Ok(answer)) = ready.await
             && answer.status().is_success()
         {
@@ -104,5 +115,7 @@ fn query(text: &str) -> String {
 
 fn print(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write the answer")
+    out.write_all(bytes)
+        .and_then(|()| out.flush())
+        .context("cannot write the answer")
 }

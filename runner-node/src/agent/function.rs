@@ -93,12 +93,13 @@ impl Function {
         let now = Instant::now();
         stats.last_used = now;
         let oldest = stats.running.iter().map(|(_, since)| *since).min();
-        let busy = stats.running.len();
         let load = Load {
             waiting,
             starting: stats.starting,
-            idle: stats.ready.saturating_sub(busy),
-            busy,
+            // Where a call waits no slot is idle: one that runs no call has just been handed out,
+            // or is being frozen, or is on its way out.
+            idle: 0,
+            busy: stats.ready,
             longest_running: oldest.map_or(Duration::ZERO, |since| now - since),
         };
         let launches = stats.policy.launches(load, now);

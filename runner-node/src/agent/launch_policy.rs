@@ -26,7 +26,7 @@ pub(super) struct Load {
     pub starting: usize,
     /// Containers that are ready but have no call.
     pub idle: usize,
-    /// Containers that run a call.
+    /// Containers that run a call, or are about to.
     pub busy: usize,
     /// For how long the longest of the running calls has been running.
     pub longest_running: Duration,

@@ -517,9 +517,8 @@ mod tests {
                         launched += 1;
                     }
                     Step::TakeBack(container) => {
-                        if queue.take_back(container, |_| true).is_some() {
-                            expected.remove(&container);
-                        }
+                        let taken = queue.take_back(container, |_| true);
+                        taken.map(|slot| expected.remove(&slot.container));
                     }
                     Step::StartFor => {
                         queue.start_for_oldest();

@@ -199,6 +199,42 @@ async fn a_long_call_is_a_reason_for_another_container() {
     bench.end().await;
 }
 
+/// One call wakes the only container, another one comes meanwhile.
+#[tokio::test]
+async fn a_container_that_was_handed_out_does_not_count_as_free() {
+    let bench = Bench::with(
+        2,
+        Settings {
+            hot_poll: NEVER,
+            freeze_idle: Some(Duration::ZERO),
+            ..settings()
+        },
+    );
+    let f = starting("f", "wait");
+    // Nothing is known of the function but that it has started.
+    let gone = bench.waiting(&f, "0", "echo", 1).await;
+    bench.until(|state| state.started == 1).await;
+    gone.abort();
+    bench.world.let_start();
+    bench.until(|state| state.frozen == 1).await;
+    eventually("it is idle", async || {
+        bench.metric("fn_container_paused_total") == 1
+    })
+    .await;
+    bench.script(|script| script.thaw = Arc::new(|_| Step::Succeed(Duration::from_millis(100))));
+    let first = bench.start(&f, "1", "wait");
+    let function = bench.agent.shared.function(&f);
+    eventually("it is taken", async || {
+        function.queue.idle_since(0).is_none()
+    })
+    .await;
+    bench.call(&f, "2").await;
+    bench.world.release("1");
+    answered(first).await;
+    assert_eq!(bench.driver.state().created, 2);
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn a_full_node_makes_calls_wait_until_there_is_room_or_their_time_is_up() {
     let bench = Bench::new(1);

@@ -231,7 +231,7 @@ async fn play(plan: Plan) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 0, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     /// Nothing hangs, no container has two calls, and nothing is left at the end.
     #[test]

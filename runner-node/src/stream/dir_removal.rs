@@ -51,15 +51,13 @@ fn move_up(
     inner: &CStr,
     moved: &mut u64,
 ) -> Result<(), Errno> {
-    use rustix::fs::RenameFlags;
     // A directory that changes its parent must be writable itself.
     drop(open(dir, inner)?);
     loop {
         *moved += 1;
-        let new = format!("removed-{moved}");
-        // Not over a name that the function chose.
-        match rustix::fs::renameat_with(dir, inner, top, new.as_str(), RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => {}
+        match rustix::fs::renameat(dir, inner, top, format!("removed-{moved}")) {
+            // The function chose that name too.
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
             result => return result,
         }
     }
@@ -93,4 +91,23 @@ fn names(dir: BorrowedFd<'_>) -> Result<impl Iterator<Item = Entry>, Errno> {
         Ok(entry) => Some(Ok((entry.file_name().to_owned(), entry.file_type()))),
         Err(error) => Some(Err(error)),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_directory_is_made_ours() {
+        let top = tempfile::tempdir().expect("a temporary directory");
+        let path = top.path().join("closed");
+        std::fs::create_dir(&path).expect("a directory");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).expect("a mode");
+        let parent = std::fs::File::open(top.path()).expect("a directory");
+        drop(open(parent.as_fd(), c"closed").expect("opened"));
+        let mode = std::fs::metadata(&path).expect("it is there").permissions();
+        assert_eq!(mode.mode() & 0o7777, 0o700);
+    }
 }

@@ -247,7 +247,7 @@ async fn send<D: FnOnce(Report)>(
                 Err(error) => break error.to_string(),
             }
         }
-        exchange.set_sent(true);
+        exchange.mark_sent();
         match exchange.connection().send(request).await {
             Ok(response) => return Ok(response),
             Err(SendError::Failed(error)) => {
@@ -256,7 +256,6 @@ async fn send<D: FnOnce(Report)>(
                 return Err(DispatchError::Failed(error));
             }
             Err(SendError::NotSent(unsent)) => {
-                exchange.set_sent(false);
                 request = *unsent;
                 if !kept {
                     break "the function closed a new connection, or wrote to it first".to_owned();

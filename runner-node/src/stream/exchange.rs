@@ -45,8 +45,9 @@ impl<D: FnOnce(Report)> Exchange<D> {
         )
     }
 
-    pub(super) fn set_sent(&mut self, sent: bool) {
-        self.sent = sent;
+    /// From now on the function may see the call.
+    pub(super) fn mark_sent(&mut self) {
+        self.sent = true;
     }
 
     /// The container must be discarded. Does nothing if the outcome was reported before.

@@ -229,13 +229,16 @@ async fn a_body_has_a_limit() {
         assert_eq!(ended.broken().await, Cause::ResponseTooLarge);
     }
     // What flows has begun by then: it ends with the error.
-    let mut ended = answered(limits, live(2049), false).await;
-    let error = soon(ended.answer().body.collect())
-        .await
-        .expect_err("too large");
-    let error = error.downcast::<domain::ApiError>().expect("ours");
-    assert_eq!(error.code(), ErrorCode::ResponseBodyTooLarge);
-    assert_eq!(ended.broken().await, Cause::ResponseTooLarge);
+    let in_pieces = live(2048).replace("0\r\n\r\n", "1\r\nb\r\n0\r\n\r\n");
+    for large in [live(2049), in_pieces] {
+        let mut ended = answered(limits, large, false).await;
+        let error = soon(ended.answer().body.collect())
+            .await
+            .expect_err("too large");
+        let error = error.downcast::<domain::ApiError>().expect("ours");
+        assert_eq!(error.code(), ErrorCode::ResponseBodyTooLarge);
+        assert_eq!(ended.broken().await, Cause::ResponseTooLarge);
+    }
 }
 
 #[tokio::test]

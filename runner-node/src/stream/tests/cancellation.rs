@@ -1,6 +1,7 @@
 //! The outcome of a call is reported exactly once, wherever the call is dropped, and a container
 //! that is said to be fit is fit.
 
+use std::cell::Cell;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -33,18 +34,32 @@ impl<F: Future> Future for Fuse<F> {
     }
 }
 
+/// How far the function got with the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Unseen,
+    Seen,
+    Answered,
+}
+
 /// Reads a request and answers it with pieces, between which others get their turn.
-async fn serve(function: &mut Peer, pieces: &[Vec<u8>]) {
+async fn serve(function: &mut Peer, pieces: &[Vec<u8>], stage: &Cell<Stage>) {
     let mut head = Vec::new();
     while !head.ends_with(b"0\r\n\r\n") {
         match function.stream.read_u8().await {
             Ok(byte) => head.push(byte),
             Err(_) => return,
         }
+        stage.set(Stage::Seen);
     }
+    let mut written = Vec::new();
     for piece in pieces {
         if function.stream.write_all(piece).await.is_err() {
             return;
+        }
+        written.extend(piece);
+        if answers().iter().any(|answer| written.starts_with(answer)) {
+            stage.set(Stage::Answered);
         }
         tokio::task::yield_now().await;
     }
@@ -80,9 +95,10 @@ async fn dropped_after(pieces: &[Vec<u8>], polls: usize, body_polls: usize) -> b
             _ => false,
         }
     };
+    let stage = Cell::new(Stage::Unseen);
     let ended = {
         let mut agent = pin!(agent);
-        let serve = serve(&mut function, pieces);
+        let serve = serve(&mut function, pieces, &stage);
         tokio::select! {
             biased;
             ended = &mut agent => ended,
@@ -96,6 +112,7 @@ async fn dropped_after(pieces: &[Vec<u8>], polls: usize, body_polls: usize) -> b
         Outcome::Broken(Cause::ExtraBytes) => {}
         Outcome::Broken(cause) => assert!(!ended, "a whole answer, but {cause:?}"),
         Outcome::Reusable(link) => {
+            assert_ne!(stage.get(), Stage::Seen, "the function is still at work");
             let (mut next, ()) = tokio::join!(dispatch(link, call("next")), async {
                 // Over the same connection if it was kept.
                 let mut function = tokio::select! {

@@ -163,7 +163,10 @@ fn litter(path: &Path, outside: &Path) {
         std::fs::create_dir(sealed.join(format!("removed-{n}"))).expect("a directory");
     }
     symlink(outside, sealed.join("inner/out")).expect("a symlink");
-    std::fs::write(path.join("removed-1"), "in the way").expect("a file");
+    // In the way of any directory that is moved up.
+    for n in 1..5 {
+        std::fs::create_dir_all(path.join(format!("removed-{n}/inner/deep"))).expect("directories");
+    }
     for dir in ["sealed/inner/empty", "sealed/inner", "sealed"] {
         let none = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(path.join(dir), none).expect("a mode");

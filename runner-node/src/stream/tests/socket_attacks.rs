@@ -203,6 +203,13 @@ async fn a_socket_that_is_swapped_ten_thousand_times() {
     scene.listener_is_link_to("own.sock");
     let dir = directory(&scene.base.path().join("mine"));
     let stop = AtomicBool::new(false);
+    /// Stops the swaps when the checks are over, or have failed.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let (mut connected, mut refused) = (0, 0);
     std::thread::scope(|threads| {
         threads.spawn(|| {
@@ -218,6 +225,7 @@ async fn a_socket_that_is_swapped_ten_thousand_times() {
                 swap("lsnr.sock", "evil");
             }
         });
+        let _stop = Stop(&stop);
         for _ in 0..10_000 {
             match Socket::open(dir.as_fd()) {
                 Ok(socket) => {
@@ -234,7 +242,6 @@ async fn a_socket_that_is_swapped_ten_thousand_times() {
             }
             assert!(scene.other.accept().is_err(), "nobody connected to it");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(connected + refused, 10_000);
     assert!(refused > 0, "the swaps were seen");

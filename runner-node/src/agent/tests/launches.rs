@@ -165,13 +165,12 @@ async fn a_call_whose_container_went_to_an_older_call_gets_another() {
 /// It is not the poll that serves a call whose function has lost its only container.
 #[tokio::test]
 async fn a_waiting_call_gets_a_container_as_soon_as_the_busy_one_is_gone() {
-    let bench = Bench::with(
-        1,
-        Settings {
-            hot_poll: NEVER,
-            ..settings()
-        },
-    );
+    let one = Settings {
+        hot_poll: NEVER,
+        processors: 1,
+        ..settings()
+    };
+    let bench = Bench::with(1, one);
     let f = function("f");
     let running = bench.running(&f, "1", "hang").await;
     let waiting = bench.waiting(&f, "2", "echo", 1).await;

@@ -1,5 +1,6 @@
 //! The binaries under test, built from the sources that are there now.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -19,7 +20,7 @@ pub fn hearth() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let release = !cfg!(debug_assertions);
-        let mut cargo = Command::new(env!("CARGO"));
+        let mut cargo = build_command(env!("CARGO"));
         cargo
             .current_dir(repository())
             .args(["build", "--quiet", "--locked", "--bin", "hearth"]);
@@ -58,7 +59,7 @@ pub fn profile() -> PathBuf {
 /// # Panics
 /// When it cannot be built.
 pub fn function(name: &str) -> PathBuf {
-    let built = Command::new(repository().join("examples/build"))
+    let built = build_command(repository().join("examples/build"))
         .arg(name)
         .output()
         .expect("examples/build runs");
@@ -68,4 +69,18 @@ pub fn function(name: &str) -> PathBuf {
         String::from_utf8_lossy(&built.stderr)
     );
     PathBuf::from(String::from_utf8_lossy(&built.stdout).trim())
+}
+
+/// A command that builds. It is not told which crate's tests it is started from: some build scripts
+/// look at that, and whatever they have built would be built again on each such change.
+fn build_command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let of_this_crate = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if of_this_crate.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&*name);
+        }
+    }
+    command
 }

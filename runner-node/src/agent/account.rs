@@ -60,7 +60,7 @@ impl CallAccount {
         match (&report.outcome, report.failed) {
             (Outcome::Reusable(_), None) => metrics.completed.inc(),
             (_, Some(ErrorCode::CallTimeout)) | (Outcome::Broken(Cause::TimedOut), _) => metrics.timeouts.inc(),
-            (Outcome::Broken(Cause::Abandoned), _) => metrics.canceled.inc(),
+            (_, Some(ErrorCode::ClientCancelled)) | (Outcome::Broken(Cause::Abandoned), _) => metrics.canceled.inc(),
             _ => metrics.errors.inc(),
         }
     }

@@ -289,7 +289,8 @@ impl Agent {
         let container = slot.container.number;
         function.call_started(container);
         let done = move |report: Report| {
-            function.call_ended(container, matches!(report.outcome, Outcome::Reusable(_)));
+            let seen = report.failed != Some(ErrorCode::ClientCancelled);
+            function.call_ended(container, seen && matches!(report.outcome, Outcome::Reusable(_)));
             match report.outcome {
                 Outcome::Broken(Cause::Unreachable) if !fresh => account.not_sent(),
                 _ => account.ended(&report),

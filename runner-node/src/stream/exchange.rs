@@ -15,7 +15,7 @@ pub(super) struct Exchange<D: FnOnce(Report)> {
     /// Whether the function may have seen the call.
     sent: bool,
     pub(super) fdk_version: Option<HeaderValue>,
-    /// What a function that failed by its own word is answered with.
+    /// What a function that failed by its own word is answered with, or why the call was not sent.
     pub(super) failed: Option<ErrorCode>,
 }
 
@@ -68,6 +68,8 @@ impl<D: FnOnce(Report)> Exchange<D> {
     pub(super) fn timed_out(&mut self) {
         if self.sent {
             self.broken(Cause::TimedOut);
+        } else {
+            self.failed = Some(ErrorCode::CallTimeout);
         }
     }
 
@@ -102,6 +104,7 @@ impl<D: FnOnce(Report)> Drop for Exchange<D> {
             self.broken(Cause::Abandoned);
         } else {
             // The function has not seen this call, so it is fit for another.
+            self.failed.get_or_insert(ErrorCode::ClientCancelled);
             self.report(Outcome::Reusable);
         }
     }

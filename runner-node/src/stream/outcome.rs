@@ -12,7 +12,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// The function's `Fn-Fdk-Version`, also when its answer was an error.
     pub fdk_version: Option<HeaderValue>,
-    /// The error that the function itself reported, though its container is fine.
+    /// Why the call failed though its container is fine: the error that the function itself
+    /// reported, or, of a call that it has not seen, `CallTimeout` or `ClientCancelled`.
     pub failed: Option<ErrorCode>,
 }
 

@@ -108,11 +108,13 @@ async fn dropped_after(pieces: &[Vec<u8>], polls: usize, body_polls: usize) -> b
     let report = only_report(&mut reports).await;
     tasks.close();
     soon(tasks.wait()).await;
+    let given_up = report.failed == Some(ErrorCode::ClientCancelled);
     match report.outcome {
         Outcome::Broken(Cause::ExtraBytes) => {}
         Outcome::Broken(cause) => assert!(!ended, "a whole answer, but {cause:?}"),
         Outcome::Reusable(link) => {
             assert_ne!(stage.get(), Stage::Seen, "the function is still at work");
+            assert_eq!(given_up, stage.get() == Stage::Unseen, "it was not served");
             let (mut next, ()) = tokio::join!(dispatch(link, call("next")), async {
                 // Over the same connection if it was kept.
                 let mut function = tokio::select! {

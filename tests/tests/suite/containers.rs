@@ -1,6 +1,6 @@
 //! What a container is allowed, seen from the engine and from inside (spec/13 13.1, spec/05 5.2).
 
-use hearth_tests::{Deployed, Server, engine};
+use hearth_tests::{Deployed, Server, engine, eventually};
 use serde_json::{Value, json};
 
 /// What the function tells about one thing that it tried.
@@ -212,6 +212,63 @@ async fn sockets_may_be_in_a_named_volume() {
     );
     // Before the volume: it is in use until then.
     drop(server);
+}
+
+/// Each container's directory may be a small file system of its own, so that none can fill the disk.
+#[tokio::test]
+async fn sockets_may_be_on_a_tmpfs_each() {
+    let server = Server::start(&[
+        ("FN_IOFS_TMPFS", "true"),
+        ("FN_IOFS_OPTS", "size=1m,nr_inodes=16"),
+    ])
+    .await;
+    let settings = json!({ "memory": 64, "idle_timeout": 1 });
+    let func = Deployed::test_function(&server.client, "tmpfs", settings).await;
+    for (size, outcome) in [(1000, "output"), (2 << 20, "error")] {
+        let told = tried(
+            &func,
+            json!({ "createFile": "/tmp/iofs/file", "createFileSize": size }),
+        )
+        .await;
+        assert!(
+            !told[format!("/tmp/iofs/file.create_{outcome}")].is_null(),
+            "{told}"
+        );
+    }
+    let sockets = server.sockets().to_string_lossy().into_owned();
+    let mounted = || {
+        std::fs::read_to_string("/proc/mounts")
+            .expect("mounts")
+            .contains(&sockets)
+    };
+    assert!(mounted());
+    eventually("it is unmounted with its container", async || {
+        (!mounted()).then_some(())
+    })
+    .await;
+}
+
+/// A server in a container knows the directory by another name than the engine.
+#[tokio::test]
+async fn the_engine_may_know_the_sockets_by_another_path() {
+    let place = tempfile::tempdir().expect("a directory");
+    let (ours, engines) = (place.path().join("ours"), place.path().join("engines"));
+    std::fs::create_dir(&ours).expect("a directory");
+    std::os::unix::fs::symlink(&ours, &engines).expect("a link");
+    let engines = engines.to_str().expect("UTF-8");
+    let settings = [
+        ("FN_IOFS_PATH", ours.to_str().expect("UTF-8")),
+        ("FN_IOFS_DOCKER_PATH", engines),
+    ];
+    let server = Server::start(&settings).await;
+    let func = Deployed::test_function(&server.client, "path", json!({ "memory": 64 })).await;
+    func.call_json(json!({})).await.expect(200);
+    let container = engine::inspect(&server.containers()[0]);
+    let source = container["HostConfig"]["Mounts"][0]["Source"]
+        .as_str()
+        .expect("a source")
+        .to_owned();
+    assert!(source.starts_with(&format!("{engines}/iofs")), "{source}");
 }
 
 struct Volume {

@@ -294,3 +294,57 @@ async fn a_second_answer_is_nobodys() {
         .await;
     }
 }
+
+/// The same through a trigger, which renames headers and takes over a status.
+#[tokio::test]
+async fn a_triggers_answer_splits_nothing_either() {
+    let server = Server::start(&[]).await;
+    let func = Deployed::test_function(&server.client, "app", json!({ "timeout": 2 })).await;
+    let path = func.trigger("app", "/hostile").await;
+    let long = format!("Fn-Http-H-{}: v", "x".repeat(70_000));
+    for (header, status) in [
+        ("Fn-Http-H-: v", 200),
+        ("Fn-Http-H-!#$%&'*+-.^_`|~: v", 200),
+        ("Fn-Http-H-Date: never", 200),
+        ("Fn-Http-H-Content-Length: 1", 200),
+        ("Fn-Http-H-Transfer-Encoding: gzip", 200),
+        ("Fn-Http-H-Connection: content-type", 200),
+        ("Fn-Http-H-Trailer: X\r\nFn-Http-H-Upgrade: h2c", 200),
+        ("Fn-Http-H-Content-Type: a/b", 200),
+        ("Fn-Http-Status: ", 200),
+        ("Fn-Http-Status: abc", 200),
+        ("Fn-Http-Status: -200", 200),
+        ("Fn-Http-Status: 201 Created", 200),
+        ("Fn-Http-Status: 0201", 201),
+        ("Fn-Http-Status: 0", 200),
+        ("Fn-Http-Status: 99", 502),
+        ("Fn-Http-Status: 100", 502),
+        ("Fn-Http-Status: 1000", 502),
+        ("Fn-Http-Status: 99999999999999999999999", 502),
+        // A name that no client's library would take, which the runner's does not take either.
+        (long.as_str(), 502),
+    ] {
+        let text = format!(
+            "HTTP/1.1 200 OK\r\n{header}\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
+        );
+        let script = json!({ "script": ["readBody", { "text": text }] }).to_string();
+        let answer = server.client.post(&path, script).await;
+        assert_eq!(answer.status, status, "{header:.60}: {answer:?}");
+        if status < 300 {
+            assert_eq!(answer.text(), "hi", "{header:.60}");
+        }
+        for gone in ["connection", "upgrade", "trailer", "transfer-encoding"] {
+            assert_eq!(answer.header(gone), None, "{header:.60}");
+        }
+        let answer = server
+            .client
+            .post(&path, r#"{"echoContent":"mine"}"#)
+            .await
+            .expect(200);
+        assert_eq!(
+            answer.json()["request"]["echoContent"],
+            "mine",
+            "{header:.60}"
+        );
+    }
+}

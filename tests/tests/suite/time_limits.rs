@@ -1,6 +1,6 @@
 //! Calls that take too long, and input that nobody reads or that comes late (spec/11 11.2, 11.5).
 
-use hearth_tests::{Deployed, Server, engine, raw};
+use hearth_tests::{Deployed, Server, eventually, raw};
 use serde_json::json;
 
 #[tokio::test]
@@ -72,7 +72,36 @@ async fn late_input_of_a_timed_out_call_is_nobody_elses() {
         .expect(200)
         .json();
     assert_eq!(answer["request"], json!({ "echoContent": "mine" }));
-    for container in server.containers() {
-        assert_ne!(engine::inspect(&container)["State"]["Status"], "exited");
-    }
+}
+
+/// A function whose caller has gone works for nobody: it is stopped, and its container with it.
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_call_with_it() {
+    let server = Server::start(&[]).await;
+    let func = Deployed::test_function(&server.client, "left", json!({ "timeout": 300 })).await;
+    func.call_json(json!({})).await.expect(200);
+    let first = server.containers();
+    let mut client = raw::Connection::open(&server.client).await;
+    let body = json!({ "sleepTime": 300_000 }).to_string();
+    let head = format!(
+        "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}",
+        func.path,
+        body.len()
+    );
+    client
+        .try_send(head.as_bytes())
+        .await
+        .expect("the server reads");
+    eventually("the call runs", async || {
+        (server.metric("fn_running").await == Some(1.0)).then_some(())
+    })
+    .await;
+    drop(client);
+    eventually("its container is gone", async || {
+        server.containers().is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(server.metric("fn_running").await, Some(0.0));
+    func.call_json(json!({})).await.expect(200);
+    assert_ne!(server.containers(), first);
 }

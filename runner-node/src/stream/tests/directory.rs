@@ -136,6 +136,55 @@ async fn a_flood_of_names_does_not_hide_the_socket() {
     assert!(link.expect("a link").is_connected());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_containers_may_come_up_at_once() {
+    // More than a user may have inotify instances.
+    let (_base, config) = base();
+    let mut waits = tokio::task::JoinSet::new();
+    let mut paths = Vec::new();
+    for _ in 0..300 {
+        let mut dir = create(&config);
+        paths.push(path_of(&dir));
+        waits.spawn(async move {
+            let link = soon(dir.ready(Limits::MAX_HEADER_BYTES)).await;
+            link.expect("a link").is_connected()
+        });
+    }
+    let listeners: Vec<_> = paths
+        .iter()
+        .map(|path| UnixListener::bind(path.join("lsnr.sock")).expect("a listener"))
+        .collect();
+    assert!(
+        waits
+            .join_all()
+            .await
+            .into_iter()
+            .all(|connected| connected)
+    );
+    drop(listeners);
+}
+
+#[tokio::test]
+async fn a_watch_is_served_when_the_one_who_read_for_it_goes_away() {
+    let (_base, config) = base();
+    let (mut first, mut second) = (create(&config), create(&config));
+    let listen = |dir: &SocketDir| UnixListener::bind(path_of(dir).join("lsnr.sock"));
+    let paths = (path_of(&first), path_of(&second));
+    let wait = tokio::spawn(async move { second.ready(Limits::MAX_HEADER_BYTES).await.is_ok() });
+    {
+        // Waits, reads for both, and is dropped.
+        let mut waiting = std::pin::pin!(first.ready(Limits::MAX_HEADER_BYTES));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        std::fs::write(paths.0.join("noise"), "").expect("a file");
+        tokio::task::yield_now().await;
+        let _ = futures_util::poll!(&mut waiting);
+    }
+    let _one = UnixListener::bind(paths.1.join("lsnr.sock")).expect("a listener");
+    assert!(soon(wait).await.expect("no panic"));
+    let _two = listen(&first).expect("a listener");
+    assert!(soon(first.ready(Limits::MAX_HEADER_BYTES)).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_bad_listener_is_an_error_of_the_container() {
     let (_base, config) = base();

@@ -119,25 +119,70 @@ impl RunnerMetrics {
     /// Registers the metrics of a runner.
     pub fn new(metrics: &mut Metrics) -> Self {
         let total = |metrics: &mut Metrics, name, help| metrics.gauges(name, help);
-        let duration = |metrics: &mut Metrics, name, help| metrics.histograms(name, help, buckets::LATENCY_MILLIS);
+        let duration = |metrics: &mut Metrics, name, help| {
+            metrics.histograms(name, help, buckets::LATENCY_MILLIS)
+        };
         let families = Families {
             owners: Mutex::default(),
             totals: [
-                total(metrics, "fn_container_wait_total", "Containers that wait for memory and CPU"),
-                total(metrics, "fn_container_start_total", "Containers that are being pulled, created or started"),
-                total(metrics, "fn_container_idle_total", "Containers that are ready for a call"),
-                total(metrics, "fn_container_paused_total", "Containers that are idle and frozen"),
-                total(metrics, "fn_container_busy_total", "Containers that run a call"),
+                total(
+                    metrics,
+                    "fn_container_wait_total",
+                    "Containers that wait for memory and CPU",
+                ),
+                total(
+                    metrics,
+                    "fn_container_start_total",
+                    "Containers that are being pulled, created or started",
+                ),
+                total(
+                    metrics,
+                    "fn_container_idle_total",
+                    "Containers that are ready for a call",
+                ),
+                total(
+                    metrics,
+                    "fn_container_paused_total",
+                    "Containers that are idle and frozen",
+                ),
+                total(
+                    metrics,
+                    "fn_container_busy_total",
+                    "Containers that run a call",
+                ),
             ],
             // The original measures milliseconds under this name; its dashboards expect them.
             durations: [
-                duration(metrics, "fn_container_wait_duration_seconds", "Milliseconds that containers waited for memory and CPU"),
-                duration(metrics, "fn_container_start_duration_seconds", "Milliseconds that containers took to start"),
-                duration(metrics, "fn_container_idle_duration_seconds", "Milliseconds that containers were idle at a time"),
-                duration(metrics, "fn_container_paused_duration_seconds", "Milliseconds that containers were frozen at a time"),
-                duration(metrics, "fn_container_busy_duration_seconds", "Milliseconds that containers were busy at a time"),
+                duration(
+                    metrics,
+                    "fn_container_wait_duration_seconds",
+                    "Milliseconds that containers waited for memory and CPU",
+                ),
+                duration(
+                    metrics,
+                    "fn_container_start_duration_seconds",
+                    "Milliseconds that containers took to start",
+                ),
+                duration(
+                    metrics,
+                    "fn_container_idle_duration_seconds",
+                    "Milliseconds that containers were idle at a time",
+                ),
+                duration(
+                    metrics,
+                    "fn_container_paused_duration_seconds",
+                    "Milliseconds that containers were frozen at a time",
+                ),
+                duration(
+                    metrics,
+                    "fn_container_busy_duration_seconds",
+                    "Milliseconds that containers were busy at a time",
+                ),
             ],
-            evictions: metrics.counters("fn_container_evictions", "Idle containers that made room for others"),
+            evictions: metrics.counters(
+                "fn_container_evictions",
+                "Idle containers that made room for others",
+            ),
             uds_init: metrics.histograms(
                 "fn_container_uds_init_latency",
                 "Milliseconds from the start of a container to its open socket",
@@ -155,9 +200,18 @@ impl RunnerMetrics {
             server_busy: metrics.counter("fn_server_busy", "Calls that found no room"),
             utilisation: [
                 metrics.gauge("fn_util_mem_used", "Bytes of memory that containers hold"),
-                metrics.gauge("fn_util_mem_avail", "Bytes of memory that containers may still take"),
-                metrics.gauge("fn_util_cpu_used", "Thousandths of a CPU that containers hold"),
-                metrics.gauge("fn_util_cpu_avail", "Thousandths of a CPU that containers may still take"),
+                metrics.gauge(
+                    "fn_util_mem_avail",
+                    "Bytes of memory that containers may still take",
+                ),
+                metrics.gauge(
+                    "fn_util_cpu_used",
+                    "Thousandths of a CPU that containers hold",
+                ),
+                metrics.gauge(
+                    "fn_util_cpu_avail",
+                    "Thousandths of a CPU that containers may still take",
+                ),
             ],
             families: Arc::new(families),
         }
@@ -170,13 +224,25 @@ impl RunnerMetrics {
             fn_id: spec.fn_id.to_string(),
             image_name: spec.image.clone(),
         };
-        let mut owners = self.families.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self
+            .families
+            .owners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(owner) = owners.get(&labels).and_then(Weak::upgrade) {
             return OwnerMetrics(owner);
         }
         let owner = Arc::new(Owner {
-            totals: self.families.totals.each_ref().map(|family| family.handle(&labels)),
-            durations: self.families.durations.each_ref().map(|family| family.handle(&labels)),
+            totals: self
+                .families
+                .totals
+                .each_ref()
+                .map(|family| family.handle(&labels)),
+            durations: self
+                .families
+                .durations
+                .each_ref()
+                .map(|family| family.handle(&labels)),
             labels: labels.clone(),
             families: Arc::clone(&self.families),
         });
@@ -236,30 +302,63 @@ impl OwnerMetrics {
 
     /// A container that was in `state` has made room for another.
     pub fn evicted(&self, state: ContainerState) {
-        self.0.families.evictions.handle(&eviction_labels(&self.0.labels, state)).inc();
+        self.0
+            .families
+            .evictions
+            .handle(&eviction_labels(&self.0.labels, state))
+            .inc();
     }
 
     /// The wait for a container's socket took `waited` and ended as `outcome`.
     pub fn uds_init(&self, waited: Duration, outcome: UdsOutcome) {
-        self.0.families.uds_init.handle(&uds_init_labels(&self.0.labels, outcome)).observe(millis(waited));
+        self.0
+            .families
+            .uds_init
+            .handle(&uds_init_labels(&self.0.labels, outcome))
+            .observe(millis(waited));
     }
 }
 
 fn eviction_labels(owner: &OwnerLabels, state: ContainerState) -> EvictionLabels {
-    let OwnerLabels { app_id, fn_id, image_name } = owner.clone();
-    EvictionLabels { container_state: state.as_str(), app_id, fn_id, image_name }
+    let OwnerLabels {
+        app_id,
+        fn_id,
+        image_name,
+    } = owner.clone();
+    EvictionLabels {
+        container_state: state.as_str(),
+        app_id,
+        fn_id,
+        image_name,
+    }
 }
 
 fn uds_init_labels(owner: &OwnerLabels, outcome: UdsOutcome) -> UdsInitLabels {
-    let OwnerLabels { app_id, fn_id, image_name } = owner.clone();
-    UdsInitLabels { container_uds_state: outcome.as_str(), app_id, fn_id, image_name }
+    let OwnerLabels {
+        app_id,
+        fn_id,
+        image_name,
+    } = owner.clone();
+    UdsInitLabels {
+        container_uds_state: outcome.as_str(),
+        app_id,
+        fn_id,
+        image_name,
+    }
 }
 
 impl Drop for Owner {
     /// Nobody measures under these labels any more, unless the function came back in this instant.
     fn drop(&mut self) {
-        let mut owners = self.families.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        if owners.get(&self.labels).is_some_and(|owner| owner.strong_count() > 0) {
+        let mut owners = self
+            .families
+            .owners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if owners
+            .get(&self.labels)
+            .is_some_and(|owner| owner.strong_count() > 0)
+        {
             return;
         }
         owners.remove(&self.labels);
@@ -270,10 +369,14 @@ impl Drop for Owner {
             family.remove(&self.labels);
         }
         for state in STATES {
-            self.families.evictions.remove(&eviction_labels(&self.labels, state));
+            self.families
+                .evictions
+                .remove(&eviction_labels(&self.labels, state));
         }
         for outcome in UdsOutcome::ALL {
-            self.families.uds_init.remove(&uds_init_labels(&self.labels, outcome));
+            self.families
+                .uds_init
+                .remove(&uds_init_labels(&self.labels, outcome));
         }
     }
 }

@@ -31,7 +31,11 @@ impl CallAccount {
     /// The account of a call that waits once more; see [`CallAccount::not_sent`].
     pub(super) fn again(metrics: &RunnerMetrics, session: TaskTrackerToken) -> Self {
         metrics.queued.add(1);
-        Self { metrics: metrics.clone(), stage: Stage::Queued, _session: session }
+        Self {
+            metrics: metrics.clone(),
+            stage: Stage::Queued,
+            _session: session,
+        }
     }
 
     /// The execution starts.
@@ -47,7 +51,9 @@ impl CallAccount {
         self.leave_stage();
         match error.code() {
             ErrorCode::ServerBusy => self.metrics.server_busy.inc(),
-            ErrorCode::ImagePullTimeout | ErrorCode::ContainerInitTimeout => self.metrics.timeouts.inc(),
+            ErrorCode::ImagePullTimeout | ErrorCode::ContainerInitTimeout => {
+                self.metrics.timeouts.inc()
+            }
             _ => self.metrics.errors.inc(),
         }
         error
@@ -59,8 +65,12 @@ impl CallAccount {
         let metrics = &self.metrics;
         match (&report.outcome, report.failed) {
             (Outcome::Reusable(_), None) => metrics.completed.inc(),
-            (_, Some(ErrorCode::CallTimeout)) | (Outcome::Broken(Cause::TimedOut), _) => metrics.timeouts.inc(),
-            (_, Some(ErrorCode::ClientCancelled)) | (Outcome::Broken(Cause::Abandoned), _) => metrics.canceled.inc(),
+            (_, Some(ErrorCode::CallTimeout)) | (Outcome::Broken(Cause::TimedOut), _) => {
+                metrics.timeouts.inc()
+            }
+            (_, Some(ErrorCode::ClientCancelled)) | (Outcome::Broken(Cause::Abandoned), _) => {
+                metrics.canceled.inc()
+            }
             _ => metrics.errors.inc(),
         }
     }

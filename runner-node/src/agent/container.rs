@@ -93,10 +93,18 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         broken: CancellationToken::new(),
         hung_up: AtomicBool::new(false),
         thawed: Notify::new(),
-        registration: shared.evictor.register(function.target.slot_key, token.resources()),
+        registration: shared
+            .evictor
+            .register(function.target.slot_key, token.resources()),
     };
     debug!(fn_id = %function.target.spec.fn_id, container_id = container.engine.id(), ?cold_start, "container is up");
-    Ok(Started { container: Arc::new(container), link, cold_start, directory, token })
+    Ok(Started {
+        container: Arc::new(container),
+        link,
+        cold_start,
+        directory,
+        token,
+    })
 }
 
 /// Image, creation, start and open socket. When that fails, no container is left.
@@ -108,7 +116,9 @@ async fn come_up(
     let spec = &function.target.spec;
     let settings = &shared.settings;
     let pull_started = Instant::now();
-    let deadline = settings.hot_pull_timeout.map_or_else(far_future, |limit| pull_started + limit);
+    let deadline = settings
+        .hot_pull_timeout
+        .map_or_else(far_future, |limit| pull_started + limit);
     unless_stopping(shared, shared.driver.prepare_image(spec, deadline)).await?;
     let image_pull = pull_started.elapsed();
 
@@ -116,7 +126,10 @@ async fn come_up(
     let name = shared.new_id();
     let mut env = spec.env.clone();
     env.insert("FN_FORMAT".to_owned(), "http-stream".to_owned());
-    env.insert("FN_LISTENER".to_owned(), directory.listener_env().to_owned());
+    env.insert(
+        "FN_LISTENER".to_owned(),
+        directory.listener_env().to_owned(),
+    );
     let container = ContainerSpec {
         name: name.to_string(),
         call_id: domain::CallId::from(&*name),
@@ -144,7 +157,14 @@ async fn come_up(
         };
         let init = init_started.elapsed();
         function.metrics.uds_init(init, init_outcome(&ready));
-        Ok((ready?, ColdStart { image_pull, create, init }))
+        Ok((
+            ready?,
+            ColdStart {
+                image_pull,
+                create,
+                init,
+            },
+        ))
     };
     match unless_stopping(shared, starting).await {
         Ok((link, cold_start)) => Ok((engine, link, cold_start)),
@@ -155,8 +175,15 @@ async fn come_up(
     }
 }
 
-async fn unless_stopping<T>(shared: &Shared, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    shared.stopping.run_until_cancelled(work).await.unwrap_or_else(|| Err(ErrorCode::ServerBusy.into()))
+async fn unless_stopping<T>(
+    shared: &Shared,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    shared
+        .stopping
+        .run_until_cancelled(work)
+        .await
+        .unwrap_or_else(|| Err(ErrorCode::ServerBusy.into()))
 }
 
 fn init_outcome<T>(ready: &Result<T, ApiError>) -> UdsOutcome {
@@ -190,7 +217,13 @@ async fn supervise(
     started: Started,
     mut state: StateTracker,
 ) {
-    let Started { container, link, cold_start, directory, token } = started;
+    let Started {
+        container,
+        link,
+        cold_start,
+        directory,
+        token,
+    } = started;
     state.enter(ContainerState::Idle);
     let slot = HotSlot::new(Arc::clone(&container), link, cold_start, state);
     let offered = function.queue.offer(slot);
@@ -214,7 +247,11 @@ async fn supervise(
     }
     let spec = &function.target.spec;
     debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
-    if let End::Exited(Exit { out_of_memory: true, .. }) = end {
+    if let End::Exited(Exit {
+        out_of_memory: true,
+        ..
+    }) = end
+    {
         warn!(fn_id = %spec.fn_id, app_id = %spec.app_id, memory_mb = spec.memory_mb, "container ran out of memory");
     }
     container.engine.remove().await;
@@ -228,7 +265,10 @@ async fn supervise(
 /// looked at again after the freeze delay.
 async fn idle_and_busy(shared: &Shared, function: &Function, container: &HotContainer) -> End {
     let idle_timeout = function.target.spec.idle_timeout;
-    let freeze_idle = shared.settings.freeze_idle.map(|delay| delay.max(MIN_FREEZE_DELAY));
+    let freeze_idle = shared
+        .settings
+        .freeze_idle
+        .map(|delay| delay.max(MIN_FREEZE_DELAY));
     let first_look = freeze_idle.map_or(idle_timeout, |delay| delay.min(idle_timeout));
     let exited = container.engine.wait();
     let evicted = container.registration.evicted();
@@ -254,14 +294,22 @@ async fn idle_and_busy(shared: &Shared, function: &Function, container: &HotCont
         let untouched = |slot: &HotSlot| slot.last_used() == since;
         let freeze_after = freeze_idle.filter(|_| frozen_since != Some(since));
         if idle >= idle_timeout {
-            if function.queue.take_back(container.number, untouched).is_some() {
+            if function
+                .queue
+                .take_back(container.number, untouched)
+                .is_some()
+            {
                 return End::IdleTimeout;
             }
             look_at = now;
         } else if freeze_after.is_some_and(|delay| idle >= delay) {
             if let Some(mut slot) = function.queue.take_back(container.number, untouched) {
                 if let Err(error) = slot.freeze().await {
-                    warn!(container_id = container.engine.id(), ?error, "container could not be frozen");
+                    warn!(
+                        container_id = container.engine.id(),
+                        ?error,
+                        "container could not be frozen"
+                    );
                     return End::FreezeFailed;
                 }
                 frozen_since = Some(since);

@@ -78,7 +78,11 @@ impl Function {
         let now = Instant::now();
         stats.last_used = now;
         let busy = stats.running.len();
-        if let Some(at) = stats.running.iter().position(|(number, _)| *number == container) {
+        if let Some(at) = stats
+            .running
+            .iter()
+            .position(|(number, _)| *number == container)
+        {
             let (_, since) = stats.running.swap_remove(at);
             if served {
                 stats.policy.served(now - since, busy);

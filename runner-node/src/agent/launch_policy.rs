@@ -80,7 +80,13 @@ impl LaunchPolicy {
     /// How many containers to launch now.
     pub(super) fn launches(&mut self, load: Load, now: Instant) -> usize {
         let mut launches = 0;
-        while self.needs_another(Load { starting: load.starting + launches, ..load }, now) {
+        while self.needs_another(
+            Load {
+                starting: load.starting + launches,
+                ..load
+            },
+            now,
+        ) {
             launches += 1;
         }
         launches
@@ -112,10 +118,16 @@ impl LaunchPolicy {
         let level = level(containers);
         // While long calls run there are no fresh samples: then what was measured does not tell.
         let known = |sample: &Sample| {
-            sample.count >= MIN_SAMPLES && load.longest_running.as_secs_f64() <= 4.0 * sample.mean.max(0.001)
+            sample.count >= MIN_SAMPLES
+                && load.longest_running.as_secs_f64() <= 4.0 * sample.mean.max(0.001)
         };
-        let gains = match (level.checked_sub(1).map(|half| &self.by_busy[half]), &self.by_busy[level]) {
-            (Some(half), full) if known(half) && known(full) => 2.0 * half.mean / full.mean.max(1e-9) >= MIN_GAIN,
+        let gains = match (
+            level.checked_sub(1).map(|half| &self.by_busy[half]),
+            &self.by_busy[level],
+        ) {
+            (Some(half), full) if known(half) && known(full) => {
+                2.0 * half.mean / full.mean.max(1e-9) >= MIN_GAIN
+            }
             _ => true,
         };
         if gains {
@@ -152,7 +164,12 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn load(waiting: usize, starting: usize, idle: usize) -> Load {
-        Load { waiting, starting, idle, ..Load::default() }
+        Load {
+            waiting,
+            starting,
+            idle,
+            ..Load::default()
+        }
     }
 
     fn needs(policy: &mut LaunchPolicy, load: Load) -> bool {
@@ -174,14 +191,24 @@ mod tests {
             (10, 0, 5, true),
             (1, 0, 0, true),
         ] {
-            assert_eq!(needs(&mut policy, load(waiting, starting, idle)), expected, "{waiting} {starting} {idle}");
+            assert_eq!(
+                needs(&mut policy, load(waiting, starting, idle)),
+                expected,
+                "{waiting} {starting} {idle}"
+            );
         }
     }
 
     #[test]
     fn an_unknown_function_is_tried_on_as_many_containers_as_there_are_processors() {
-        assert_eq!(LaunchPolicy::new(2).launches(load(64, 0, 0), Instant::now()), 2);
-        assert_eq!(LaunchPolicy::new(8).launches(load(3, 0, 0), Instant::now()), 3);
+        assert_eq!(
+            LaunchPolicy::new(2).launches(load(64, 0, 0), Instant::now()),
+            2
+        );
+        assert_eq!(
+            LaunchPolicy::new(8).launches(load(3, 0, 0), Instant::now()),
+            3
+        );
     }
 
     #[test]
@@ -189,7 +216,11 @@ mod tests {
         let mut policy = LaunchPolicy::new(2);
         policy.started(300 * MS);
         policy.served(MS / 10, 1);
-        let crowd = Load { waiting: 62, busy: 2, ..Load::default() };
+        let crowd = Load {
+            waiting: 62,
+            busy: 2,
+            ..Load::default()
+        };
         assert_eq!(policy.launches(crowd, Instant::now()), 0);
     }
 
@@ -198,14 +229,23 @@ mod tests {
         let mut policy = LaunchPolicy::new(2);
         policy.started(300 * MS);
         policy.served(Duration::from_secs(5), 1);
-        let four = Load { waiting: 3, busy: 1, ..Load::default() };
+        let four = Load {
+            waiting: 3,
+            busy: 1,
+            ..Load::default()
+        };
         assert_eq!(policy.launches(four, Instant::now()), 3);
     }
 
     #[test]
     fn a_running_call_counts_before_it_has_ended() {
         let mut policy = LaunchPolicy::new(1);
-        let second = |longest_running| Load { waiting: 1, busy: 1, longest_running, ..Load::default() };
+        let second = |longest_running| Load {
+            waiting: 1,
+            busy: 1,
+            longest_running,
+            ..Load::default()
+        };
         assert!(!needs(&mut policy, second(299 * MS)));
         assert!(needs(&mut policy, second(301 * MS)));
     }
@@ -222,7 +262,11 @@ mod tests {
                 let share = (containers as f64 / 2.0).max(1.0);
                 policy.served((50 * MS).mul_f64(share), containers);
             }
-            let crowd = Load { waiting: 64 - containers, busy: containers, ..Load::default() };
+            let crowd = Load {
+                waiting: 64 - containers,
+                busy: containers,
+                ..Load::default()
+            };
             if policy.launches(crowd, now) > 0 {
                 containers += 1;
             }
@@ -240,10 +284,17 @@ mod tests {
             for _ in 0..20 {
                 policy.served(Duration::from_secs(1), containers);
             }
-            let crowd = Load { waiting: 64 - containers, busy: containers, ..Load::default() };
+            let crowd = Load {
+                waiting: 64 - containers,
+                busy: containers,
+                ..Load::default()
+            };
             containers += policy.launches(crowd, now).min(1);
         }
-        assert!(containers > 45, "only {containers} containers for 64 sleeping calls");
+        assert!(
+            containers > 45,
+            "only {containers} containers for 64 sleeping calls"
+        );
     }
 
     #[test]
@@ -255,7 +306,11 @@ mod tests {
                 policy.served((50 * MS).mul_f64(busy as f64), busy);
             }
         }
-        let crowd = Load { waiting: 60, busy: 4, ..Load::default() };
+        let crowd = Load {
+            waiting: 60,
+            busy: 4,
+            ..Load::default()
+        };
         let now = Instant::now();
         assert_eq!(policy.launches(crowd, now), 0);
         assert_eq!(policy.launches(crowd, now + RETRY_GAIN), 0);

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use domain::{ApiError, ErrorCode};
 
+use super::Shared;
 use super::container;
 use super::function::Function;
-use super::Shared;
 use crate::resources::Resources;
 use crate::resources::pool::Token;
 use crate::resources::reserve::{WhenFull, reserve};
@@ -18,7 +18,9 @@ use crate::resources::reserve::{WhenFull, reserve};
 pub(super) fn call_waits(shared: &Arc<Shared>, function: &Arc<Function>) {
     launch(shared, function);
     if !function.watched.swap(true, Ordering::AcqRel) {
-        shared.tasks.spawn(watch(Arc::clone(shared), Arc::clone(function)));
+        shared
+            .tasks
+            .spawn(watch(Arc::clone(shared), Arc::clone(function)));
     }
 }
 
@@ -57,10 +59,23 @@ async fn watch(shared: Arc<Shared>, function: Arc<Function>) {
 }
 
 /// The resources for one container of `function`. Gives up when no call waits any more.
-pub(super) async fn acquire_resources(shared: &Shared, function: &Function) -> Result<Token, ApiError> {
-    let when_full = if shared.settings.non_blocking_resources { WhenFull::Refuse } else { WhenFull::Wait };
+pub(super) async fn acquire_resources(
+    shared: &Shared,
+    function: &Function,
+) -> Result<Token, ApiError> {
+    let when_full = if shared.settings.non_blocking_resources {
+        WhenFull::Refuse
+    } else {
+        WhenFull::Wait
+    };
     let need = Resources::of(&function.target.spec);
-    let reserved = reserve(&shared.pool, &shared.evictor, &function.target.slot_key, need, when_full);
+    let reserved = reserve(
+        &shared.pool,
+        &shared.evictor,
+        &function.target.slot_key,
+        need,
+        when_full,
+    );
     tokio::select! {
         reserved = reserved => reserved.map_err(ApiError::from),
         () = nobody_waits(shared, function) => Err(ErrorCode::ServerBusy.into()),

@@ -38,7 +38,9 @@ use crate::evictor::Evictor;
 use crate::metrics::RunnerMetrics;
 use crate::resources::Resources;
 use crate::resources::pool::Pool;
-use crate::stream::{Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig};
+use crate::stream::{
+    Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig,
+};
 
 pub use self::settings::Settings;
 
@@ -101,32 +103,47 @@ impl Shared {
 
     fn function(&self, target: &Arc<Target>) -> Arc<Function> {
         let shard = self.shard(&target.slot_key);
-        if let Some(function) = shard.read().unwrap_or_else(PoisonError::into_inner).get(&target.slot_key) {
+        if let Some(function) = shard
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&target.slot_key)
+        {
             return Arc::clone(function);
         }
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let function = shard.entry(target.slot_key).or_insert_with(|| {
             let metrics = self.metrics.owner(&target.spec);
-            Arc::new(Function::new(Arc::clone(target), self.settings.processors, metrics))
+            Arc::new(Function::new(
+                Arc::clone(target),
+                self.settings.processors,
+                metrics,
+            ))
         });
         Arc::clone(function)
     }
 
     /// Forgets functions that were not used for long (spec/04 4.4).
     fn retire_functions(&self) {
-        let Some(launcher_timeout) = self.settings.hot_launcher_timeout else { return };
+        let Some(launcher_timeout) = self.settings.hot_launcher_timeout else {
+            return;
+        };
         for shard in &self.functions {
-            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, function| {
-                let keep = launcher_timeout.max(2 * function.target.spec.idle_timeout);
-                !function.retire(keep)
-            });
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, function| {
+                    let keep = launcher_timeout.max(2 * function.target.spec.idle_timeout);
+                    !function.retire(keep)
+                });
         }
     }
 }
 
 fn unix_millis() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 impl Agent {
@@ -152,7 +169,12 @@ impl Agent {
         let retiring = Arc::clone(&shared);
         shared.tasks.spawn(async move {
             let mut interval = tokio::time::interval(RETIRE_INTERVAL);
-            while retiring.stopping.run_until_cancelled(interval.tick()).await.is_some() {
+            while retiring
+                .stopping
+                .run_until_cancelled(interval.tick())
+                .await
+                .is_some()
+            {
                 retiring.retire_functions();
             }
         });
@@ -165,7 +187,11 @@ impl Agent {
     /// # Errors
     /// Those of spec/01 1.10.
     pub async fn submit(&self, call: CallRequest) -> CallResult {
-        if call.detached { self.submit_detached(call).await } else { self.submit_sync(call).await }
+        if call.detached {
+            self.submit_detached(call).await
+        } else {
+            self.submit_sync(call).await
+        }
     }
 
     async fn submit_sync(&self, call: CallRequest) -> CallResult {
@@ -189,10 +215,18 @@ impl Agent {
                 info!(call_id = %id, error, "detached call failed");
             }
         });
-        Ok(CallResponse { headers: HeaderMap::new(), body: body::empty(), timings })
+        Ok(CallResponse {
+            headers: HeaderMap::new(),
+            body: body::empty(),
+            timings,
+        })
     }
 
-    async fn prepare(&self, wish: Wish<'_>, account: CallAccount) -> Result<(Prepared, CallAccount), ApiError> {
+    async fn prepare(
+        &self,
+        wish: Wish<'_>,
+        account: CallAccount,
+    ) -> Result<(Prepared, CallAccount), ApiError> {
         match self.find_container(wish).await {
             Ok(prepared) => Ok((prepared, account.started())),
             Err(error) => Err(account.failed(error)),
@@ -248,13 +282,24 @@ impl Agent {
                 container_init: cold_start.init,
                 execution: Duration::ZERO,
             };
-            return Ok(Prepared { function, slot, link, fresh, timings });
+            return Ok(Prepared {
+                function,
+                slot,
+                link,
+                fresh,
+                timings,
+            });
         }
     }
 
     /// Executes a call. If its container has died while it was idle, the call has not been seen by
     /// anybody, and looks for another container within the time that it may wait.
-    async fn run(&self, mut prepared: Prepared, mut call: CallRequest, mut account: CallAccount) -> CallResult {
+    async fn run(
+        &self,
+        mut prepared: Prepared,
+        mut call: CallRequest,
+        mut account: CallAccount,
+    ) -> CallResult {
         let shared = &self.shared;
         let session = shared.calls.token();
         loop {
@@ -274,7 +319,13 @@ impl Agent {
         call: &mut CallRequest,
         account: CallAccount,
     ) -> Result<Option<CallResponse>, ApiError> {
-        let Prepared { function, mut slot, link, fresh, mut timings } = prepared;
+        let Prepared {
+            function,
+            mut slot,
+            link,
+            fresh,
+            mut timings,
+        } = prepared;
         let started = Instant::now();
         let timeout = call.target.spec.timeout;
         let message = Call {
@@ -283,14 +334,19 @@ impl Agent {
             body: std::mem::replace(&mut call.body, body::empty()),
             deadline: started + timeout,
             deadline_at: Timestamp::from_unix_millis(
-                i64::try_from(unix_millis()).unwrap_or(i64::MAX).saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),
+                i64::try_from(unix_millis())
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX)),
             ),
         };
         let container = slot.container.number;
         function.call_started(container);
         let done = move |report: Report| {
             let seen = report.failed != Some(ErrorCode::ClientCancelled);
-            function.call_ended(container, seen && matches!(report.outcome, Outcome::Reusable(_)));
+            function.call_ended(
+                container,
+                seen && matches!(report.outcome, Outcome::Reusable(_)),
+            );
             match report.outcome {
                 Outcome::Broken(Cause::Unreachable) if !fresh => account.not_sent(),
                 _ => account.ended(&report),
@@ -301,7 +357,11 @@ impl Agent {
                     function.queue.offer(slot);
                 }
                 Outcome::Broken(cause) => {
-                    debug!(container_id = slot.container.engine.id(), cause = cause.as_str(), "container is discarded");
+                    debug!(
+                        container_id = slot.container.engine.id(),
+                        cause = cause.as_str(),
+                        "container is discarded"
+                    );
                     if cause == Cause::ConnectionLost {
                         slot.hung_up();
                     }
@@ -311,7 +371,11 @@ impl Agent {
         match self.shared.dispatcher.dispatch(link, message, done).await {
             Ok(Answer { headers, body }) => {
                 timings.execution = started.elapsed();
-                Ok(Some(CallResponse { headers, body, timings }))
+                Ok(Some(CallResponse {
+                    headers,
+                    body,
+                    timings,
+                }))
             }
             Err(DispatchError::NotSent { call: unsent, .. }) if !fresh => {
                 (call.headers, call.body) = (unsent.headers, unsent.body);
@@ -337,7 +401,8 @@ impl Agent {
         self.drain();
         self.shared.stopping.cancel();
         for shard in &self.shared.functions {
-            let functions = std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
+            let functions =
+                std::mem::take(&mut *shard.write().unwrap_or_else(PoisonError::into_inner));
             for function in functions.into_values() {
                 function.queue.close();
             }
@@ -349,7 +414,9 @@ impl Agent {
 
     /// Brings the metrics of held memory and CPU up to date.
     pub fn measure(&self) {
-        self.shared.metrics.utilisation(&self.shared.pool.utilisation());
+        self.shared
+            .metrics
+            .utilisation(&self.shared.pool.utilisation());
     }
 
     /// Whether the engine answers and the agent takes calls; for readiness.
@@ -375,7 +442,12 @@ struct Wish<'a> {
 
 impl<'a> Wish<'a> {
     fn of(call: &'a CallRequest) -> Self {
-        Self { id: &call.id, target: &call.target, arrived: call.arrived, wait_deadline: call.wait_deadline }
+        Self {
+            id: &call.id,
+            target: &call.target,
+            arrived: call.arrived,
+            wait_deadline: call.wait_deadline,
+        }
     }
 }
 

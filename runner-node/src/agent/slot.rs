@@ -57,8 +57,19 @@ pub(super) struct HotSlot {
 
 impl HotSlot {
     /// The slot of a container that has just come up.
-    pub(super) fn new(container: Arc<HotContainer>, link: Link, cold_start: ColdStart, state: StateTracker) -> Self {
-        Self { container, cold_start: Some(cold_start), state, link: Some(link), last_used: Instant::now() }
+    pub(super) fn new(
+        container: Arc<HotContainer>,
+        link: Link,
+        cold_start: ColdStart,
+        state: StateTracker,
+    ) -> Self {
+        Self {
+            container,
+            cold_start: Some(cold_start),
+            state,
+            link: Some(link),
+            last_used: Instant::now(),
+        }
     }
 
     /// Makes the container busy, thawing it if it is frozen, and hands out the way to the function.
@@ -69,11 +80,15 @@ impl HotSlot {
         if self.state.state() == ContainerState::Paused {
             tokio::time::timeout(FREEZE_LIMIT, self.container.engine.thaw())
                 .await
-                .unwrap_or_else(|_| Err(ApiError::internal("the container did not thaw in time")))?;
+                .unwrap_or_else(|_| {
+                    Err(ApiError::internal("the container did not thaw in time"))
+                })?;
             self.container.thawed.notify_one();
         }
         self.state.enter(ContainerState::Busy);
-        self.link.take().ok_or_else(|| ApiError::internal("the container is in use"))
+        self.link
+            .take()
+            .ok_or_else(|| ApiError::internal("the container is in use"))
     }
 
     /// Freezes the container of an idle slot.

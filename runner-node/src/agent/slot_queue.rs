@@ -40,7 +40,9 @@ pub(super) struct SlotQueue<S: Slot> {
 
 impl<S: Slot> Clone for SlotQueue<S> {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state) }
+        Self {
+            state: Arc::clone(&self.state),
+        }
     }
 }
 
@@ -98,7 +100,9 @@ impl<S: Slot> Default for SlotQueue<S> {
 impl<S: Slot> SlotQueue<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Nothing that can panic runs under this lock.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Takes the most recently used idle slot, or joins the queue.
@@ -118,8 +122,18 @@ impl<S: Slot> SlotQueue<S> {
         let id = state.next_waiter;
         state.next_waiter += 1;
         let (hand_over, receiver) = oneshot::channel();
-        state.waiters.insert(id, Waiter { hand_over, starting: false });
-        Acquired::Wait(Ticket { id, receiver, queue: self.clone() })
+        state.waiters.insert(
+            id,
+            Waiter {
+                hand_over,
+                starting: false,
+            },
+        );
+        Acquired::Wait(Ticket {
+            id,
+            receiver,
+            queue: self.clone(),
+        })
     }
 
     /// Gives a slot to the oldest waiting call, or parks it.
@@ -137,7 +151,9 @@ impl<S: Slot> SlotQueue<S> {
                 Err(Err(_)) => unreachable!("a slot was sent"),
             }
         }
-        let at = state.idle.partition_point(|other| other.last_used() <= slot.last_used());
+        let at = state
+            .idle
+            .partition_point(|other| other.last_used() <= slot.last_used());
         slot.parked();
         state.idle.insert(at, slot);
         Offered::Parked
@@ -148,7 +164,10 @@ impl<S: Slot> SlotQueue<S> {
     pub(super) fn take_back(&self, container: u64, wanted: impl FnOnce(&S) -> bool) -> Option<S> {
         let slot = {
             let mut state = self.lock();
-            let at = state.idle.iter().position(|slot| slot.container() == container)?;
+            let at = state
+                .idle
+                .iter()
+                .position(|slot| slot.container() == container)?;
             wanted(&state.idle[at]).then(|| state.idle.remove(at))?
         };
         slot.claim().then_some(slot)
@@ -157,7 +176,11 @@ impl<S: Slot> SlotQueue<S> {
     /// Since when the slot of `container` is idle; nothing while it is not.
     pub(super) fn idle_since(&self, container: u64) -> Option<Instant> {
         let state = self.lock();
-        state.idle.iter().find(|slot| slot.container() == container).map(Slot::last_used)
+        state
+            .idle
+            .iter()
+            .find(|slot| slot.container() == container)
+            .map(Slot::last_used)
     }
 
     /// How many calls wait.
@@ -168,7 +191,10 @@ impl<S: Slot> SlotQueue<S> {
     /// Chooses the oldest waiting call for which no container is being started, and marks it.
     pub(super) fn start_for_oldest(&self) -> Option<WaiterId> {
         let mut state = self.lock();
-        let (id, waiter) = state.waiters.iter_mut().find(|(_, waiter)| !waiter.starting)?;
+        let (id, waiter) = state
+            .waiters
+            .iter_mut()
+            .find(|(_, waiter)| !waiter.starting)?;
         waiter.starting = true;
         Some(*id)
     }
@@ -196,7 +222,10 @@ impl<S: Slot> SlotQueue<S> {
         let (idle, waiters) = {
             let mut state = self.lock();
             state.closed = true;
-            (std::mem::take(&mut state.idle), std::mem::take(&mut state.waiters))
+            (
+                std::mem::take(&mut state.idle),
+                std::mem::take(&mut state.waiters),
+            )
         };
         drop(idle);
         for waiter in waiters.into_values() {
@@ -296,13 +325,25 @@ mod tests {
 
     impl Slots {
         fn new() -> Self {
-            Self { start: Instant::now(), alive: Arc::default() }
+            Self {
+                start: Instant::now(),
+                alive: Arc::default(),
+            }
         }
 
         fn make(&self, container: u64, used: u64) -> TestSlot {
-            assert!(self.alive.lock().unwrap().insert(container), "one slot per container");
+            assert!(
+                self.alive.lock().unwrap().insert(container),
+                "one slot per container"
+            );
             let last_used = self.start + Duration::from_millis(used);
-            TestSlot { container, last_used, ended: false, evictable: Arc::default(), alive: Arc::clone(&self.alive) }
+            TestSlot {
+                container,
+                last_used,
+                ended: false,
+                evictable: Arc::default(),
+                alive: Arc::clone(&self.alive),
+            }
         }
     }
 
@@ -336,7 +377,10 @@ mod tests {
         }
         assert_eq!(taken(queue.acquire()).container, 9);
         for n in [0, 4] {
-            assert_eq!(queue.take_back(n, |_| true).map(|slot| slot.container), Some(n));
+            assert_eq!(
+                queue.take_back(n, |_| true).map(|slot| slot.container),
+                Some(n)
+            );
             assert!(queue.take_back(n, |_| true).is_none(), "taken twice");
         }
         assert!(queue.take_back(5, |_| false).is_none());
@@ -361,7 +405,13 @@ mod tests {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
         let mut tickets: Vec<_> = (0..5).map(|_| ticket(queue.acquire())).collect();
         assert_eq!(queue.offer(slots.make(7, 0)), Offered::HandedOver);
-        assert_eq!(poll(&mut tickets[0]).expect("served").expect("a slot").container, 7);
+        assert_eq!(
+            poll(&mut tickets[0])
+                .expect("served")
+                .expect("a slot")
+                .container,
+            7
+        );
         assert!(tickets[1..].iter_mut().all(|ticket| poll(ticket).is_none()));
         assert_eq!(queue.waiting(), 4);
     }
@@ -392,7 +442,10 @@ mod tests {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
         let mut older = ticket(queue.acquire());
         let mut younger = ticket(queue.acquire());
-        assert_eq!((queue.start_for_oldest(), queue.start_for_oldest()), (Some(0), Some(1)));
+        assert_eq!(
+            (queue.start_for_oldest(), queue.start_for_oldest()),
+            (Some(0), Some(1))
+        );
         assert_eq!(queue.offer(slots.make(1, 0)), Offered::HandedOver);
         queue.launch_over(1);
         queue.fail(0, ErrorCode::ContainerInitFailed.into());
@@ -419,7 +472,10 @@ mod tests {
         let evictable = Arc::clone(&top.evictable);
         queue.offer(slots.make(1, 1));
         queue.offer(top);
-        assert!(evictable.swap(false, Ordering::SeqCst), "an idle slot may be evicted");
+        assert!(
+            evictable.swap(false, Ordering::SeqCst),
+            "an idle slot may be evicted"
+        );
         assert_eq!(taken(queue.acquire()).container, 1);
         assert!(slots.alive.lock().unwrap().is_empty());
     }

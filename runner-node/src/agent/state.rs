@@ -18,7 +18,11 @@ impl StateTracker {
     /// A container that waits for resources.
     pub(super) fn new(metrics: OwnerMetrics) -> Self {
         metrics.entered(ContainerState::Wait);
-        Self { state: ContainerState::Wait, since: Instant::now(), metrics }
+        Self {
+            state: ContainerState::Wait,
+            since: Instant::now(),
+            metrics,
+        }
     }
 
     /// Moves to `next`.

@@ -6,6 +6,7 @@ mod containers;
 mod detached;
 mod docs;
 mod engine_outage;
+mod examples;
 mod headers;
 mod hostile_answers;
 mod images;

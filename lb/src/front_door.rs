@@ -5,6 +5,7 @@
 
 mod call;
 mod content_type;
+mod input;
 mod invoke;
 mod route;
 mod timings;

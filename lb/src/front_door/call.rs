@@ -3,21 +3,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use domain::{ApiError, Blame, CallId, ErrorCode};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use nodekit::body::{self, Body, BodyError};
 use nodekit::error_response;
 use nodekit::exchange::{CallRequest, CallResponse, Target};
-use nodekit::http_server::body_error_code;
 use nodekit::trace_context::{self, TRACEPARENT, TRACESTATE};
 use tracing::Instrument as _;
 
 use super::{
-    Account, FN_CALL_ID, Shared, bare, call_id_value, content_type, invoke, timings, trigger,
+    Account, FN_CALL_ID, Shared, bare, call_id_value, content_type, input, invoke, timings, trigger,
 };
 use crate::metrics::Answer;
 
@@ -70,7 +68,10 @@ impl<'a> Caller<'a> {
         let mut headers = invoke::request_headers(parts.headers);
         trace_context::continue_trace(&mut headers, self.shared.parts.random);
         let answer = async {
-            let body = if detached { whole(body).await? } else { body };
+            let body = match detached {
+                true => input::whole(body, DETACHED_BODY_MAX_BYTES).await?,
+                false => input::ahead(body).await?,
+            };
             let answer = self.run(headers, body, detached).await?;
             if detached {
                 return Ok((
@@ -113,6 +114,7 @@ impl<'a> Caller<'a> {
         }
         trace_context::continue_trace(&mut headers, self.shared.parts.random);
         let answer = async {
+            let body = input::ahead(body).await?;
             let answer = self.run(headers, body, false).await?;
             let status = trigger::status(&answer.headers)?;
             let counted = Answer::success(status, &answer.headers);
@@ -241,26 +243,6 @@ async fn drain(mut body: Body) -> Result<u64, BodyError> {
         length += frame.data_ref().map_or(0, |data| data.len() as u64);
     }
     Ok(length)
-}
-
-/// The whole of a detached call's input.
-async fn whole(mut body: Body) -> Result<Body, ApiError> {
-    if body.is_end_stream() {
-        return Ok(body);
-    }
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| ApiError::from(body_error_code(&*error)).detail(error))?;
-        let Some(data) = frame.data_ref() else {
-            continue;
-        };
-        if data.len() > DETACHED_BODY_MAX_BYTES - bytes.len() {
-            return Err(ErrorCode::RequestTooLarge.into());
-        }
-        bytes.extend_from_slice(data);
-    }
-    Ok(body::full(bytes.freeze()))
 }
 
 /// What a client is told when the function's output breaks before the answer has begun.

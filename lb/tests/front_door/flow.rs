@@ -177,6 +177,36 @@ async fn a_client_that_waits_for_100_continue_gets_it() {
     assert_eq!(calls.only().body, "input");
 }
 
+/// Otherwise clients that send slowly would hold containers in which nothing happens.
+#[tokio::test]
+async fn a_small_input_is_whole_before_a_runner_is_asked() {
+    for path in ["/invoke/f", "/t/a/s"] {
+        let asked = Arc::new(Semaphore::new(0));
+        let asking = Arc::clone(&asked);
+        let node = Node::start(move |call| {
+            asking.add_permits(1);
+            Box::pin(async move { Ok(answer(header_map(&[("content-type", "a/b")]), call.body)) })
+        })
+        .await;
+        let mut stream = TcpStream::connect(node.address).await.expect("a listener");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\n"
+        );
+        for (piece, told) in [
+            (head.as_str(), "HTTP/1.1 100 Continue\r\n\r\n"),
+            ("in", ""),
+            ("put.", "input."),
+        ] {
+            // Somebody reads the input; it is not the runner.
+            assert_eq!(asked.available_permits(), 0, "{path}");
+            let sent = stream.write_all(piece.as_bytes()).await;
+            sent.expect("a connection");
+            read_until(&mut stream, told).await;
+        }
+        assert_eq!(asked.available_permits(), 1, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_missing_or_hostile_host_breaks_nothing() {
     let (node, calls) = Node::answering(&[], "output").await;

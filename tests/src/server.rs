@@ -147,14 +147,33 @@ impl Server {
     /// # Panics
     /// When the server is not running.
     pub fn resident_memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("a running process");
-        let kib = status.lines().find_map(|line| {
-            line.strip_prefix("VmRSS:")?
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
+        self.memory("VmRSS:")
+    }
+
+    /// The largest resident memory of the process since it started, or since
+    /// [`Server::forget_peak_memory`], in bytes.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    pub fn peak_memory(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// Lets the peak begin anew.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    pub fn forget_peak_memory(&self) {
+        let path = format!("/proc/{}/clear_refs", self.pid());
+        std::fs::write(path, "5").expect("a process of ours");
+    }
+
+    fn memory(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(path).expect("a running process");
+        let kib = status.lines().find_map(|text| {
+            let kib = text.strip_prefix(line)?.strip_suffix("kB")?;
+            kib.trim().parse::<u64>().ok()
         });
         kib.expect("a process has memory") * 1024
     }

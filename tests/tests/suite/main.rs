@@ -1,5 +1,6 @@
 //! The whole, from the outside: a server process, a real engine, real functions, a real client.
 
+mod abuse;
 mod answers;
 mod capacity;
 mod containers;

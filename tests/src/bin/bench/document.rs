@@ -30,7 +30,8 @@ and in turns:
 - **hearth**: `hearth up` from the release profile, metrics on, Docker driver, `/invoke`.
 
 The function is the example `{FUNCTION}` on the Rust kit, called with a body of {bytes} bytes; nginx and the
-proxy have containers of their own that are twins of Hearth's. The load is `wrk -t1`; client, server
+proxy have containers of their own that are twins of Hearth's. nginx opens a connection to a container for
+each client, so that calls meet in the function; Hearth and the proxy send a container one call at a time. The load is `wrk -t1`; client, server
 and function share the machine. Numbers are medians of {rounds} rounds of {seconds} s; a round with a failed
 request does not count. Machines differ and are noisy: only the ratios of one run mean something.
 

@@ -29,8 +29,14 @@ async fn unread_input_is_nobody_elses() {
     let func = Deployed::test_function(&server.client, "unread", json!({ "timeout": 10 })).await;
     func.call_json(json!({})).await.expect(200);
     let first = server.containers();
-    let unread = [("test-knobs", r#"{"misbehave":"answerAndClose"}"#)];
-    for length in [1, 1 << 20] {
+    // It answers when the input has been sent: an answer before that may be lost with the connection.
+    let unread = json!({ "script": [
+        { "sleepMs": 300 },
+        { "text": "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi" },
+    ] });
+    let unread = unread.to_string();
+    let unread = [("test-knobs", unread.as_str())];
+    for length in [1, 64 << 10] {
         assert_eq!(
             func.call_with(&unread, vec![b'e'; length])
                 .await
@@ -54,12 +60,14 @@ async fn late_input_of_a_timed_out_call_is_nobody_elses() {
     let server = Server::start(&[]).await;
     let func = Deployed::test_function(&server.client, "late", json!({ "timeout": 1 })).await;
     func.call_json(json!({})).await.expect(200);
+    // Long input flows to the function as it comes; a short one is waited for without a container.
     let mut late = raw::Connection::open(&server.client).await;
     let head = format!(
-        "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n",
+        "POST {} HTTP/1.1\r\nHost: h\r\nContent-Length: 10000000\r\n\r\n",
         func.path
     );
-    late.try_send(format!("{head}{{\"echoContent\":").as_bytes())
+    let begun = format!("{head}{{\"echoContent\":\"{}", "x".repeat(1 << 20));
+    late.try_send(begun.as_bytes())
         .await
         .expect("the server reads");
     let answer = late.answer_head().await;

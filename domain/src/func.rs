@@ -60,7 +60,12 @@ pub struct FuncDraft {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// Up to 255 bytes that need no escaping in a URL path.
-    #[schema(min_length = 1, max_length = 255, pattern = "^[A-Za-z0-9_.~$&+=:@-]*$", example = "resize")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[A-Za-z0-9_.~$&+=:@-]*$",
+        example = "resize"
+    )]
     pub name: String,
     /// The app it will belong to.
     #[schema(min_length = 1)]

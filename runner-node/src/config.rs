@@ -6,7 +6,6 @@ use nodekit::settings;
 use nodekit::settings::SecretString;
 use nodekit::settings::kinds::{Bool, Bytes, Int, Millis, Secret, Text, Words};
 
-
 settings! {
     /// Settings of a runner.
     pub struct RunnerConfig {

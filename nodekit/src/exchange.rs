@@ -13,7 +13,7 @@ use crate::body::Body;
 #[derive(Debug)]
 pub struct Target {
     /// The function.
-    pub spec: FnSpec,
+    pub spec: Arc<FnSpec>,
     /// The key under which its calls share containers.
     pub slot_key: SlotKey,
 }
@@ -22,7 +22,10 @@ impl Target {
     /// Computes the slot key of `spec`.
     pub fn new(spec: FnSpec) -> Arc<Self> {
         let slot_key = spec.slot_key();
-        Arc::new(Self { spec, slot_key })
+        Arc::new(Self {
+            spec: Arc::new(spec),
+            slot_key,
+        })
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
         Err(error) => return give_up(&shared, &function, waiter, error),
     };
     state.enter(ContainerState::Start);
-    match start(&shared, &function, token).await {
+    // Boxed: what a start needs must not stay with the container for its whole life.
+    match Box::pin(start(&shared, &function, token)).await {
         Ok(started) => {
             let cold_start = started.cold_start;
             function.launched(cold_start.create + cold_start.init);
@@ -133,7 +134,7 @@ async fn come_up(
     let container = ContainerSpec {
         name: name.to_string(),
         call_id: domain::CallId::from(&*name),
-        function: Arc::new(spec.clone()),
+        function: Arc::clone(spec),
         env,
         socket_mount: directory.mount(),
         network_disabled: false,

@@ -1,5 +1,6 @@
 //! When a function gets another container: when the calls that wait now are expected to wait longer
-//! than a new container takes to come up, and when more containers still bring more throughput.
+//! than a new container takes to come up, or when calls keep waiting, though each of them not for
+//! long; and only while more containers bring more throughput.
 //! Pure: the launcher asks, this answers. The reasons are in `docs/adr/0002-launch-policy.md`.
 
 use std::time::{Duration, Instant};
@@ -13,8 +14,14 @@ const DEFAULT_COLD_START: Duration = Duration::from_millis(300);
 const MIN_GAIN: f64 = 1.25;
 /// How many samples a measure of throughput needs.
 const MIN_SAMPLES: u32 = 8;
-/// After this long without a launch that was held back for lack of gain, one more is tried: what
-/// held the function up may have gone.
+/// When calls keep waiting: a container is worth it once they have together waited for this many
+/// cold starts,
+const WORTH: f64 = 4.0;
+/// within about this time,
+const MEMORY: Duration = Duration::from_secs(1);
+/// and up to this many containers for each processor.
+const PER_PROCESSOR: usize = 4;
+/// After this long without gain it is measured anew: what held the function up may have gone.
 const RETRY_GAIN: Duration = Duration::from_secs(2);
 
 /// What a queue and its containers look like.
@@ -42,6 +49,9 @@ pub(super) struct LaunchPolicy {
     /// Service times by the power of two of busy containers.
     by_busy: [Sample; 16],
     held_back_since: Option<Instant>,
+    /// Seconds that calls have waited together; what is long ago is forgotten.
+    waited: f64,
+    last_look: Option<(Instant, usize)>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +69,8 @@ impl LaunchPolicy {
             cold_start: None,
             by_busy: [Sample::default(); 16],
             held_back_since: None,
+            waited: 0.0,
+            last_look: None,
         }
     }
 
@@ -79,6 +91,7 @@ impl LaunchPolicy {
 
     /// How many containers to launch now.
     pub(super) fn launches(&mut self, load: Load, now: Instant) -> usize {
+        self.look(load, now);
         let mut launches = 0;
         while self.needs_another(
             Load {
@@ -108,8 +121,33 @@ impl LaunchPolicy {
             None => load.longest_running,
         };
         let wait = service.as_secs_f64() * unserved as f64 / containers as f64;
-        let cold_start = self.cold_start.unwrap_or(DEFAULT_COLD_START);
-        wait > cold_start.as_secs_f64() && self.gains(load, containers, now)
+        let cold_start = self.cold_start.unwrap_or(DEFAULT_COLD_START).as_secs_f64();
+        if wait > cold_start {
+            return self.gains(load, containers, now);
+        }
+        let keeps_waiting = load.starting == 0
+            && containers < PER_PROCESSOR * self.processors
+            && self.waited > WORTH * cold_start;
+        if keeps_waiting && self.gains(load, containers, now) {
+            self.waited = 0.0;
+            return true;
+        }
+        false
+    }
+
+    /// Adds up how long calls wait. The queue of the last look has waited until now, or until it
+    /// was served.
+    fn look(&mut self, load: Load, now: Instant) {
+        if let Some((last, waiting)) = self.last_look {
+            let since = now.saturating_duration_since(last).as_secs_f64();
+            let containers = (load.busy + load.idle).max(1);
+            let served_after = self.service.map_or(since, |service| {
+                service.as_secs_f64() * waiting as f64 / containers as f64
+            });
+            self.waited *= (-since / MEMORY.as_secs_f64()).exp();
+            self.waited += waiting as f64 * since.min(served_after);
+        }
+        self.last_look = Some((now, load.waiting));
     }
 
     /// Whether more containers have brought more throughput up to now. Where that is not known the
@@ -128,7 +166,8 @@ impl LaunchPolicy {
             (Some(half), full) if known(half) && known(full) => {
                 2.0 * half.mean / full.mean.max(1e-9) >= MIN_GAIN
             }
-            _ => true,
+            // What has held the function back counts until it has been measured anew.
+            _ => self.held_back_since.is_none(),
         };
         if gains {
             self.held_back_since = None;
@@ -138,9 +177,8 @@ impl LaunchPolicy {
         if now.saturating_duration_since(since) < RETRY_GAIN {
             return false;
         }
-        // Measure this level anew with the next calls.
         self.by_busy[level] = Sample::default();
-        self.held_back_since = None;
+        self.held_back_since = Some(now);
         false
     }
 }
@@ -314,7 +352,66 @@ mod tests {
         let now = Instant::now();
         assert_eq!(policy.launches(crowd, now), 0);
         assert_eq!(policy.launches(crowd, now + RETRY_GAIN), 0);
+        assert_eq!(
+            policy.launches(crowd, now + RETRY_GAIN),
+            0,
+            "not measured yet"
+        );
+        for _ in 0..20 {
+            policy.served(50 * MS, 4);
+        }
         assert!(policy.launches(crowd, now + RETRY_GAIN) > 0);
+    }
+
+    /// Looks at the queue every millisecond for a while; answers how many containers there are then.
+    fn after_a_while(mut service: impl FnMut(usize) -> Duration, waiting: usize) -> usize {
+        let mut policy = LaunchPolicy::new(2);
+        policy.started(300 * MS);
+        let start = Instant::now();
+        let mut containers = 1;
+        for millis in 0..5000 {
+            for _ in 0..5 {
+                policy.served(service(containers), containers);
+            }
+            let queue = Load {
+                waiting,
+                busy: containers,
+                ..Load::default()
+            };
+            containers += policy.launches(queue, start + millis * MS);
+        }
+        containers
+    }
+
+    #[test]
+    fn calls_that_keep_waiting_get_more_containers_as_long_as_that_helps() {
+        // Bound by the way there and back: each container adds as much as the first.
+        assert_eq!(after_a_while(|_| MS / 5, 14), PER_PROCESSOR * 2);
+        // Bound by two processors.
+        let bound = after_a_while(
+            |containers| (MS / 5).mul_f64((containers as f64 / 2.0).max(1.0)),
+            60,
+        );
+        assert!(
+            (2..=5).contains(&bound),
+            "{bound} containers on two processors"
+        );
+    }
+
+    #[test]
+    fn a_burst_that_is_soon_served_gets_no_container() {
+        let mut policy = LaunchPolicy::new(2);
+        policy.started(300 * MS);
+        policy.served(MS / 10, 1);
+        let start = Instant::now();
+        for (millis, waiting) in [(0, 60), (2, 40), (4, 20), (6, 0), (500, 1), (1000, 1)] {
+            let queue = Load {
+                waiting,
+                busy: 1,
+                ..Load::default()
+            };
+            assert_eq!(policy.launches(queue, start + millis * MS), 0);
+        }
     }
 
     proptest! {

@@ -90,9 +90,29 @@ async fn answers_that_end_in_the_middle() {
             ("closeBetweenChunks", LOST),
             ("holdInBody", TimedOut),
             ("holdWithoutAnswer", TimedOut),
-            ("exitAfterAnswer", Body("hi")),
         ],
     )
+    .await;
+}
+
+/// A call may meet a function that is just ending: it was sent, so it is not sent again.
+#[tokio::test]
+async fn a_function_that_ends_after_its_answer_is_replaced() {
+    let server = Server::start(LIMITS).await;
+    let func = Deployed::test_function(&server.client, "ends-after", json!({ "timeout": 2 })).await;
+    let answer = func
+        .call_json(json!({ "misbehave": "exitAfterAnswer" }))
+        .await;
+    check("exitAfterAnswer", Body("hi"), &answer);
+    eventually("another container answers", async || {
+        let answer = func.call_json(json!({ "echoContent": "next" })).await;
+        if answer.status != 200 {
+            check("the next call", LOST, &answer);
+            return None;
+        }
+        assert_eq!(answer.json()["request"]["echoContent"], "next");
+        Some(())
+    })
     .await;
 }
 

@@ -304,7 +304,8 @@ async fn idle_and_busy(shared: &Shared, function: &Function, container: &HotCont
             }
             look_at = now;
         } else if freeze_after.is_some_and(|delay| idle >= delay) {
-            if let Some(mut slot) = function.queue.take_back(container.number, untouched) {
+            // It makes room for others while it is being frozen, too.
+            if let Some(mut slot) = function.queue.take_aside(container.number, untouched) {
                 if let Err(error) = slot.freeze().await {
                     warn!(
                         container_id = container.engine.id(),
@@ -312,6 +313,9 @@ async fn idle_and_busy(shared: &Shared, function: &Function, container: &HotCont
                         "container could not be frozen"
                     );
                     return End::FreezeFailed;
+                }
+                if !slot.claim() {
+                    return End::Evicted;
                 }
                 frozen_since = Some(since);
                 function.queue.offer(slot);

@@ -162,15 +162,19 @@ impl<S: Slot> SlotQueue<S> {
     /// Takes the slot of `container` out, if it is idle and `wanted` agrees. A slot that was evicted
     /// is dropped.
     pub(super) fn take_back(&self, container: u64, wanted: impl FnOnce(&S) -> bool) -> Option<S> {
-        let slot = {
-            let mut state = self.lock();
-            let at = state
-                .idle
-                .iter()
-                .position(|slot| slot.container() == container)?;
-            wanted(&state.idle[at]).then(|| state.idle.remove(at))?
-        };
+        let slot = self.take_aside(container, wanted)?;
         slot.claim().then_some(slot)
+    }
+
+    /// Takes the slot of `container` out, if it is idle and `wanted` agrees, and leaves it to the
+    /// evictor: it must be claimed before it is offered again.
+    pub(super) fn take_aside(&self, container: u64, wanted: impl FnOnce(&S) -> bool) -> Option<S> {
+        let mut state = self.lock();
+        let at = state
+            .idle
+            .iter()
+            .position(|slot| slot.container() == container)?;
+        wanted(&state.idle[at]).then(|| state.idle.remove(at))
     }
 
     /// Since when the slot of `container` is idle; nothing while it is not.
@@ -478,6 +482,20 @@ mod tests {
         );
         assert_eq!(taken(queue.acquire()).container, 1);
         assert!(slots.alive.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_slot_that_is_aside_may_still_be_evicted() {
+        let (slots, queue) = (Slots::new(), SlotQueue::default());
+        queue.offer(slots.make(1, 1));
+        let aside = queue.take_aside(1, |_| true).expect("idle");
+        assert!(
+            queue.take_aside(1, |_| true).is_none(),
+            "nobody else has it"
+        );
+        assert!(aside.evictable.load(Ordering::SeqCst));
+        assert!(aside.claim());
+        assert_eq!(queue.offer(aside), Offered::Parked);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -20,6 +20,8 @@ use super::session::{Arg, Database, Record, Session};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a start waits for another process that migrates the file.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a start waits before it tries again to get the file for itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long a request waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
@@ -132,18 +134,31 @@ async fn set_up(options: &SqliteConnectOptions) -> Result<(), ConnectError> {
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(MIGRATION_TIMEOUT);
-    let mut connection = match options.connect().await {
-        Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
-        result => result.map_err(ConnectError::Unreachable)?,
-    };
-    let mut transaction = match connection.begin_with("BEGIN IMMEDIATE").await {
-        Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
-        result => result.map_err(ConnectError::Unreachable)?,
-    };
-    migrate::run(&mut *transaction, MIGRATIONS).await?;
-    transaction
-        .commit()
-        .await
-        .map_err(ConnectError::Unreachable)?;
-    connection.close().await.map_err(ConnectError::Unreachable)
+    let give_up = Instant::now() + MIGRATION_TIMEOUT;
+    loop {
+        match migrate_file(&options).await {
+            // SQLite waits for a lock by itself, but not where two that wait for each other would
+            // wait for ever, as when two servers change the journal mode of one file.
+            Err(error) if is_busy(&error) && Instant::now() < give_up => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            Err(error) if is_busy(&error) => return Err(MigrateError::Locked.into()),
+            Err(error) => return Err(ConnectError::Unreachable(error)),
+            Ok(migrated) => return Ok(migrated?),
+        }
+    }
+}
+
+/// The outer error is about the file and its lock, the inner one about the migration.
+async fn migrate_file(
+    options: &SqliteConnectOptions,
+) -> Result<Result<(), MigrateError>, sqlx::Error> {
+    let mut connection = options.connect().await?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if let Err(error) = migrate::run(&mut *transaction, MIGRATIONS).await {
+        return Ok(Err(error));
+    }
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(Ok(()))
 }

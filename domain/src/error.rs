@@ -162,6 +162,11 @@ errors! {
 }
 
 impl ErrorCode {
+    /// The code with this [`name`](Self::name).
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+
     /// Whether the same request may succeed a little later without being changed.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::ServerBusy | Self::StoreUnavailable)

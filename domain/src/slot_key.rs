@@ -54,6 +54,11 @@ impl SlotKey {
         Self(hash.finalize().into())
     }
 
+    /// A key that another node has told.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes of the hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

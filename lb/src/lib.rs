@@ -4,6 +4,7 @@
 pub mod config;
 pub mod front_door;
 pub mod metrics;
+pub mod placement;
 pub mod runner;
 
 pub use front_door::{FrontDoor, FrontDoorParts};

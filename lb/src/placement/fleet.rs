@@ -1,0 +1,293 @@
+//! All that a load balancer knows of its runners: events go in, placers read it.
+
+pub mod events;
+
+mod ejection;
+mod members;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use domain::SlotKey;
+
+use self::ejection::Ejections;
+use self::events::{Ended, RunnerState, RunnerView};
+pub(crate) use self::members::Members;
+use self::members::Membership;
+use super::Now;
+use super::functions::{Function, Functions};
+use super::health::{Event, Health};
+use super::random::Random;
+use super::runner::{Runner, RunnerId};
+use super::settings::FleetSettings;
+
+/// After so many half-lives nothing is left of an average.
+const FADED: u32 = 20;
+
+/// The runners, and what is known of them.
+#[derive(Debug)]
+pub struct Fleet {
+    settings: FleetSettings,
+    random: Random,
+    membership: Membership,
+    functions: Functions,
+    ejections: Ejections,
+    /// Calls of all runners, as far as is known.
+    load: AtomicI64,
+    generation: AtomicU64,
+}
+
+impl Fleet {
+    /// A fleet without runners. `random` should differ between load balancers, or they would all
+    /// choose alike.
+    pub fn new(settings: FleetSettings, random: u64) -> Self {
+        Self {
+            functions: Functions::new(settings.places),
+            settings,
+            random: Random::new(random),
+            membership: Membership::default(),
+            ejections: Ejections::default(),
+            load: AtomicI64::new(0),
+            generation: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a runner. An address may be added again after it was removed, and is a new runner then.
+    pub fn add(&self, address: &str, weight: u32, now: Now) -> RunnerId {
+        let mut ids = self.add_all([(address, weight)], now);
+        ids.pop().unwrap_or(RunnerId(u32::MAX))
+    }
+
+    /// Adds runners, and makes the ring anew once for all of them; their ids in the same order.
+    /// Takes milliseconds for a thousand runners, in which decisions go on with the old ring.
+    pub fn add_all<'a>(
+        &self,
+        runners: impl IntoIterator<Item = (&'a str, u32)>,
+        _now: Now,
+    ) -> Vec<RunnerId> {
+        let ids = self.membership.add(runners);
+        self.changed();
+        ids
+    }
+
+    /// Removes a runner, and all that is known of it. What still comes about it is ignored.
+    pub fn remove(&self, runner: RunnerId, now: Now) {
+        self.remove_all(&[runner], now);
+    }
+
+    /// Removes runners, and makes the ring anew once.
+    pub fn remove_all(&self, runners: &[RunnerId], now: Now) {
+        for runner in self.membership.remove(runners) {
+            self.functions.forget(runner.id);
+            self.ejections.forget(&runner);
+            self.load
+                .fetch_sub(i64::from(runner.load()), Ordering::Relaxed);
+        }
+        self.pardon_excess(now);
+        self.changed();
+    }
+
+    /// Takes in a message of a runner's state feed.
+    pub fn state(&self, runner: RunnerId, update: &RunnerState, now: Now) {
+        let Some(runner) = self.members().get(runner).cloned() else {
+            return;
+        };
+        runner.set_fed(true);
+        if let Some(load) = &update.load {
+            let before = runner.load();
+            runner.set_load(load);
+            let difference = i64::from(runner.load()) - i64::from(before);
+            self.load.fetch_add(difference, Ordering::Relaxed);
+        }
+        if update.complete {
+            let mut kept: Vec<_> = update
+                .functions
+                .iter()
+                .map(|state| state.slot_key)
+                .collect();
+            kept.sort_unstable();
+            self.functions.keep_only(&runner, &kept);
+        }
+        for state in &update.functions {
+            self.functions.told(&runner, state, now);
+        }
+        if runner.set_draining(update.draining) {
+            self.pardon_excess(now);
+        }
+        self.changed();
+    }
+
+    /// A runner's state feed has ended: it is judged by its answers alone from now on.
+    pub fn feed_lost(&self, runner: RunnerId, _now: Now) {
+        let Some(runner) = self.members().get(runner).cloned() else {
+            return;
+        };
+        let before = runner.load();
+        runner.set_fed(false);
+        let difference = i64::from(before) - i64::from(runner.load());
+        self.load.fetch_sub(difference, Ordering::Relaxed);
+    }
+
+    /// A call was sent to a runner. Each is followed by one [`ended`](Self::ended).
+    pub fn begun(&self, runner: RunnerId, slot_key: &SlotKey, now: Now) {
+        let Some(runner) = self.members().get(runner).cloned() else {
+            return;
+        };
+        runner.begun();
+        self.load.fetch_add(1, Ordering::Relaxed);
+        self.functions.begun(slot_key, &runner, now);
+        self.judge(&runner, Event::Sent, now);
+    }
+
+    /// A call that was sent to a runner is over.
+    pub fn ended(&self, runner: RunnerId, slot_key: &SlotKey, how: Ended, now: Now) {
+        let Some(runner) = self.members().get(runner).cloned() else {
+            return;
+        };
+        runner.ended();
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        match how {
+            Ended::Refused => {
+                self.functions.refused(slot_key, &runner, now);
+                runner.set_refused(now.saturating_add(self.settings.refused_pause));
+            }
+            _ => {
+                let freed = matches!(how, Ended::Done { .. });
+                self.functions.ended(slot_key, &runner, freed, now);
+            }
+        }
+        if let Ended::Done {
+            wait,
+            pulled: false,
+            ..
+        } = how
+        {
+            let half_life = self.settings.wait_half_life;
+            self.functions
+                .waited(slot_key, &runner, wait, now, half_life);
+            runner.judged().wait.add_peak(wait, now, half_life);
+        }
+        let event = match how {
+            Ended::Done { .. } => Event::Good,
+            Ended::Refused | Ended::Cancelled => Event::Void,
+            Ended::Unreachable | Ended::Failed => Event::Failure,
+        };
+        self.judge(&runner, event, now);
+        self.changed();
+    }
+
+    /// A runner's health; `None` if it is not known.
+    pub fn health(&self, runner: RunnerId) -> Option<Health> {
+        let runner = self.members().get(runner).cloned()?;
+        Some(Self::health_of(&runner))
+    }
+
+    /// A health check was answered (`ok`), or was not.
+    pub fn probed(&self, runner: RunnerId, ok: bool, _took: Duration, now: Now) {
+        let Some(runner) = self.members().get(runner).cloned() else {
+            return;
+        };
+        let event = if ok { Event::Answered } else { Event::Silent };
+        self.judge(&runner, event, now);
+        self.changed();
+    }
+
+    /// Changes whenever a call that found no runner may find one. Does not change by time alone:
+    /// see [`wake_at`](Self::wake_at).
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// When a call that found no runner may find one though nothing is reported.
+    pub fn wake_at(&self, now: Now) -> Now {
+        self.ejections
+            .next()
+            .max(now)
+            .min(now.saturating_add(self.settings.refused_pause))
+    }
+
+    /// Forgets what has faded. To be called about once a second.
+    pub fn tidy(&self, now: Now) {
+        let kept = self.settings.wait_half_life.saturating_mul(FADED);
+        let kept = kept.max(self.settings.warm_without_feed);
+        self.functions.tidy(now.saturating_sub(kept));
+        let load = self
+            .members()
+            .iter()
+            .map(|runner| i64::from(runner.load()))
+            .sum();
+        self.load.store(load, Ordering::Relaxed);
+    }
+
+    /// All runners, in the order of their addresses.
+    pub fn runners(&self, now: Now) -> Vec<RunnerView> {
+        let half_life = self.settings.wait_half_life;
+        let view = |runner: &Arc<Runner>| RunnerView {
+            id: runner.id,
+            address: Arc::clone(&runner.address),
+            weight: runner.weight,
+            health: Self::health_of(runner),
+            in_flight: runner.own(),
+            load: runner.load(),
+            wait: Duration::from_secs_f64(runner.judged().wait.read(now, half_life)),
+        };
+        self.members().iter().map(view).collect()
+    }
+
+    /// How many runners there are.
+    pub fn len(&self) -> usize {
+        self.members().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pairs of a runner and a function are remembered.
+    pub fn places(&self) -> usize {
+        self.functions.places()
+    }
+
+    pub(crate) fn settings(&self) -> &FleetSettings {
+        &self.settings
+    }
+
+    pub(crate) fn random(&self) -> &Random {
+        &self.random
+    }
+
+    /// The runners as of now.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        self.membership.read()
+    }
+
+    pub(crate) fn function<R>(
+        &self,
+        key: &SlotKey,
+        look: impl FnOnce(&Function) -> R,
+    ) -> Option<R> {
+        self.functions.read(key, look)
+    }
+
+    /// Calls of all runners, as far as is known.
+    pub(crate) fn load(&self) -> f64 {
+        self.load.load(Ordering::Relaxed).max(0) as f64
+    }
+
+    fn health_of(runner: &Runner) -> Health {
+        if runner.is_draining() {
+            Health::Draining
+        } else {
+            runner.judged().state.health()
+        }
+    }
+
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,8 +26,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The settings of a node that is everything.
+/// What a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NodeKind {
+    /// All nodes in one process.
+    Full,
+}
+
+/// The settings of every kind of node; each uses those of its own kind.
 pub(crate) struct Configuration {
+    /// What `FN_NODE_TYPE` says that the process is.
+    pub(crate) kind: NodeKind,
     pub(crate) node: NodeConfig,
     pub(crate) api: ApiConfig,
     pub(crate) lb: LbConfig,
@@ -48,7 +57,7 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
     let environment: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    check_node_type(&environment)?;
+    let kind = node_kind(&environment)?;
     let environment = environment
         .into_iter()
         .filter(|(name, _)| name != NODE_TYPE)
@@ -64,6 +73,7 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
     let (node, api, lb, runner) = (layers.load(), layers.load(), layers.load(), layers.load());
     let effective = layers.finish()?;
     Ok(Configuration {
+        kind,
         node,
         api,
         lb,
@@ -74,9 +84,9 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
 
 const NODE_TYPE: &str = "FN_NODE_TYPE";
 
-/// One process is all kinds of node at once for now; a deployment that asks for one kind alone must
-/// not get all of them.
-fn check_node_type(environment: &[(String, String)]) -> anyhow::Result<()> {
+/// What the environment says that the process is; a deployment that asks for one kind must not get
+/// another.
+fn node_kind(environment: &[(String, String)]) -> anyhow::Result<NodeKind> {
     let kind = environment
         .iter()
         .find(|(name, _)| name == NODE_TYPE)
@@ -88,7 +98,7 @@ fn check_node_type(environment: &[(String, String)]) -> anyhow::Result<()> {
             )
         }
         // The original takes any other value for `full` (spec/01 1.1).
-        _ => Ok(()),
+        _ => Ok(NodeKind::Full),
     }
 }
 

@@ -2,15 +2,13 @@
 
 mod cli;
 mod configuration;
-mod in_process;
-mod runner;
-mod up;
+mod node;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::configuration::ConfigurationArgs;
+use crate::configuration::{ConfigurationArgs, NodeKind};
 
 /// Hearth keeps your container images hot and routes calls to them.
 #[derive(Parser)]
@@ -30,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs everything in this process: API, front door and runner. This is the default.
+    /// Runs everything in this process: API, front door and runner.
     Up(ConfigurationArgs),
     /// Prints the effective configuration, with secrets masked.
     Config(ConfigurationArgs),
@@ -55,11 +53,12 @@ fn main() -> ExitCode {
     };
     let url = arguments.url;
     let ended = runtime.block_on(async {
-        match arguments
-            .command
-            .unwrap_or(Command::Up(ConfigurationArgs::default()))
-        {
-            Command::Up(from) => up::run(&from).await,
+        let Some(command) = arguments.command else {
+            // Whatever FN_NODE_TYPE says, as in a deployment of the original.
+            return node::run(None, &ConfigurationArgs::default()).await;
+        };
+        match command {
+            Command::Up(from) => node::run(Some(NodeKind::Full), &from).await,
             Command::Config(from) => configuration::show(&from),
             Command::Deploy(what) => cli::deploy(&url, what).await,
             Command::Call(what) => cli::call(&url, what).await,

@@ -144,4 +144,11 @@ impl Client {
     pub async fn delete(&self, path: &str) -> Answer {
         self.method(Method::DELETE, path, Bytes::new()).await
     }
+
+    /// The value of a metric, such as `fn_completed`, or `fn_x{a="b"}`.
+    pub async fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics").await.text();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
 }

@@ -1,5 +1,6 @@
 //! The real Docker engine, asked through its own command line.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +25,18 @@ pub fn docker(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A label tag that belongs to a temporary directory, and so to one test.
+///
+/// # Panics
+/// For a path without a name.
+pub fn new_tag(directory: &Path) -> String {
+    let name = directory
+        .file_name()
+        .expect("it has a name")
+        .to_string_lossy();
+    format!("test-{}", name.trim_start_matches('.'))
 }
 
 /// The ids of all containers, running or not, that a server with this label tag has made.

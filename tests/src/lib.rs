@@ -10,14 +10,19 @@
 
 pub mod binary;
 pub mod client;
+pub mod cluster;
 pub mod engine;
 pub mod eventually;
 pub mod functions;
+#[path = "../../api-node/tests/support/postgres.rs"]
+pub mod postgres;
+pub mod process;
 pub mod raw;
 pub mod registry;
 pub mod server;
 
 pub use client::{Answer, Client};
+pub use cluster::Cluster;
 pub use eventually::{eventually, eventually_within};
 pub use functions::Deployed;
 pub use server::Server;

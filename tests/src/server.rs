@@ -1,22 +1,20 @@
 //! The server as a process of its own, with everything it owns in a directory that goes with it.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::eventually::eventually;
-use crate::{Client, binary, engine, eventually_within};
+use crate::process::Process;
+use crate::{Client, engine};
 
 /// A running `hearth up`.
 pub struct Server {
-    process: Option<Child>,
+    // Dropped in this order: the directory goes after the process.
+    process: Process,
     directory: TempDir,
-    settings: Vec<(String, String)>,
     /// The label of its containers.
     pub tag: String,
     /// A client of it.
@@ -30,21 +28,21 @@ impl Server {
     /// When it does not come up.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let tag = directory
-            .path()
-            .file_name()
-            .expect("it has a name")
-            .to_string_lossy()
-            .trim_start_matches('.')
-            .to_owned();
-        let mut server = Self {
-            process: None,
-            settings: settings
+        let tag = engine::new_tag(directory.path());
+        let sockets = directory.path().join("iofs");
+        let mut all = vec![
+            ("FN_CONTAINER_LABEL_TAG".to_owned(), tag.clone()),
+            ("FN_IOFS_PATH".to_owned(), sockets.display().to_string()),
+        ];
+        all.extend(
+            settings
                 .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let mut server = Self {
+            process: Process::new("up", directory.path(), all),
             directory,
-            tag: format!("test-{tag}"),
+            tag,
             client: Client::new(""),
         };
         server.restart().await;
@@ -56,51 +54,10 @@ impl Server {
     /// # Panics
     /// When one is running, or when it does not come up.
     pub async fn restart(&mut self) {
-        assert!(self.process.is_none(), "the server is running");
-        let log = File::create(self.log()).expect("a log file");
-        let sockets = self.sockets();
-        std::fs::create_dir_all(&sockets).expect("a directory for sockets");
-        let mut command = Command::new(binary::hearth());
-        command
-            .arg("up")
-            .current_dir(self.directory.path())
-            .stderr(log);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FN_")) {
-            command.env_remove(name);
-        }
-        command
-            .env("FN_PORT", "0")
-            .env("FN_LOG_FORMAT", "json")
-            .env("FN_LOG_LEVEL", "debug")
-            .env("FN_CONTAINER_LABEL_TAG", &self.tag)
-            .env("FN_IOFS_PATH", sockets)
-            .envs(self.settings.iter().map(|(name, value)| (name, value)));
-        self.process = Some(command.spawn().expect("hearth starts"));
-        let address = eventually("the server listens", async || {
-            let status = self
-                .process
-                .as_mut()
-                .and_then(|process| process.try_wait().ok()?);
-            assert!(
-                status.is_none(),
-                "the server ended: {status:?}\n{}",
-                self.log_text()
-            );
-            self.log_lines()
-                .iter()
-                .find_map(|line| Some(line["address"].as_str()?.to_owned()))
-        })
-        .await;
-        self.client = Client::new(format!("http://{address}"));
-        eventually("the server is ready", async || {
-            self.client
-                .get("/readyz")
-                .await
-                .status
-                .is_success()
-                .then_some(())
-        })
-        .await;
+        std::fs::create_dir_all(self.sockets()).expect("a directory for sockets");
+        self.process.start().await;
+        self.client = self.process.client();
+        self.process.ready().await;
     }
 
     /// Where everything of this server is.
@@ -113,25 +70,14 @@ impl Server {
         self.directory.path().join("iofs")
     }
 
-    fn log(&self) -> PathBuf {
-        self.directory.path().join("log")
-    }
-
     /// All that the server has logged since its last start.
     pub fn log_text(&self) -> String {
-        std::fs::read_to_string(self.log()).unwrap_or_default()
+        self.process.log_text()
     }
 
     /// The log, line by line.
     pub fn log_lines(&self) -> Vec<Value> {
-        let Ok(log) = File::open(self.log()) else {
-            return Vec::new();
-        };
-        BufReader::new(log)
-            .lines()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str(&line).ok())
-            .collect()
+        self.process.log_lines()
     }
 
     /// The process id.
@@ -139,7 +85,7 @@ impl Server {
     /// # Panics
     /// When the server is not running.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().expect("the server is running").id()
+        self.process.pid()
     }
 
     /// The resident memory of the process, in bytes.
@@ -183,9 +129,7 @@ impl Server {
     /// # Panics
     /// When the server is not running.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid =
-            rustix::process::Pid::from_child(self.process.as_ref().expect("the server is running"));
-        rustix::process::kill_process(pid, signal).expect("a running process takes signals");
+        self.process.signal(signal);
     }
 
     /// Waits for the process to end.
@@ -193,11 +137,7 @@ impl Server {
     /// # Panics
     /// When it does not end in time.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
-        let mut process = self.process.take().expect("the server is running");
-        let status = eventually_within(patience, "the server ends", async || {
-            process.try_wait().expect("a child")
-        });
-        status.await
+        self.process.ended(patience).await
     }
 
     /// Kills the process at once.
@@ -205,9 +145,7 @@ impl Server {
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        let mut process = self.process.take().expect("the server is running");
-        process.kill().expect("a running process can be killed");
-        process.wait().expect("a killed process ends");
+        self.process.kill();
     }
 
     /// The containers that this server, or an earlier one in the same place, has made.
@@ -217,27 +155,13 @@ impl Server {
 
     /// The value of a metric, such as `fn_completed`, or `fn_x{a="b"}`.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.client.get("/metrics").await.text();
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+        self.client.metric(name).await
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            // Whatever the test has shown: what it made must go.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+        self.process.stop_at_once();
         engine::remove(&self.containers());
-        if std::thread::panicking() {
-            let text = self.log_text();
-            let from = text.len().saturating_sub(20_000);
-            eprintln!(
-                "the server's log ends:\n{}",
-                String::from_utf8_lossy(&text.as_bytes()[from..])
-            );
-        }
     }
 }

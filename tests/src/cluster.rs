@@ -1,0 +1,188 @@
+//! A cluster of processes on loopback: API nodes on one PostgreSQL, load balancers, runners.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::eventually::eventually;
+use crate::postgres::Cluster as Postgres;
+use crate::process::Process;
+use crate::{Client, engine};
+
+/// How many nodes of each kind there are, and what they are told.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    /// API nodes.
+    pub apis: usize,
+    /// Load balancers.
+    pub lbs: usize,
+    /// Runners.
+    pub runners: usize,
+    /// Settings of every node.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            apis: 2,
+            lbs: 2,
+            runners: 3,
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// A running cluster.
+pub struct Cluster {
+    // Dropped in this order: whoever asks goes before whoever answers, and the files at the end.
+    /// The load balancers.
+    pub lbs: Vec<Process>,
+    /// The runners.
+    pub runners: Vec<Process>,
+    /// The API nodes.
+    pub apis: Vec<Process>,
+    /// The labels of the runners' containers.
+    pub tags: Vec<String>,
+    /// The database of the API nodes.
+    pub postgres: Postgres,
+    /// Where everything is.
+    pub directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster with an empty store, and waits until every load balancer knows every runner.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start(shape: Shape) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let postgres = Postgres::start();
+        let database = postgres.create_database();
+        let place = |name: String| -> PathBuf {
+            let place = directory.path().join(name);
+            fs::create_dir(&place).expect("a directory for a node");
+            place
+        };
+        let node = |kind, place: &PathBuf, settings: &[(&str, &str)]| {
+            let settings = settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Process::new(
+                kind,
+                place,
+                settings.chain(shape.settings.clone()).collect(),
+            )
+            .keep_addresses()
+        };
+
+        let mut apis = Vec::new();
+        for at in 0..shape.apis {
+            let mut api = node(
+                "api",
+                &place(format!("api-{at}")),
+                &[("FN_DB_URL", &database)],
+            );
+            api.start().await;
+            apis.push(api);
+        }
+        let api_url = apis
+            .iter()
+            .map(|api: &Process| format!("http://{}", api.grpc_address()))
+            .collect::<Vec<_>>()
+            .join(",");
+
+        let (mut runners, mut tags) = (Vec::new(), Vec::new());
+        for at in 0..shape.runners {
+            let place = place(format!("runner-{at}"));
+            let tag = format!("{}-{at}", engine::new_tag(directory.path()));
+            let sockets = place.join("iofs");
+            fs::create_dir(&sockets).expect("a directory for sockets");
+            let mut runner = node(
+                "runner",
+                &place,
+                &[
+                    ("FN_RUNNER_API_URL", &api_url),
+                    ("FN_CONTAINER_LABEL_TAG", &tag),
+                    ("FN_IOFS_PATH", &sockets.display().to_string()),
+                ],
+            );
+            runner.start().await;
+            runners.push(runner);
+            tags.push(tag);
+        }
+
+        let mut lbs = Vec::new();
+        for at in 0..shape.lbs {
+            let mut lb = node(
+                "lb",
+                &place(format!("lb-{at}")),
+                &[("FN_RUNNER_API_URL", &api_url)],
+            );
+            lb.start().await;
+            lbs.push(lb);
+        }
+        let cluster = Self {
+            lbs,
+            runners,
+            apis,
+            tags,
+            postgres,
+            directory,
+        };
+        for node in cluster
+            .apis
+            .iter()
+            .chain(&cluster.runners)
+            .chain(&cluster.lbs)
+        {
+            node.ready().await;
+        }
+        for lb in &cluster.lbs {
+            cluster.all_runners_known(lb).await;
+        }
+        cluster
+    }
+
+    /// Waits until a load balancer knows every runner as healthy.
+    pub async fn all_runners_known(&self, lb: &Process) {
+        let client = lb.client();
+        eventually("the load balancer knows every runner", async || {
+            let nodes = client.get("/1/lb/nodes").await.json();
+            let online = nodes["nodes"].as_object()?.values();
+            (online.filter(|state| *state == "online").count() == self.runners.len()).then_some(())
+        })
+        .await;
+    }
+
+    /// A client of an API node.
+    pub fn api(&self, at: usize) -> Client {
+        self.apis[at].client()
+    }
+
+    /// A client of a load balancer.
+    pub fn lb(&self, at: usize) -> Client {
+        self.lbs[at].client()
+    }
+
+    /// The containers that the runners have made.
+    pub fn containers(&self) -> Vec<String> {
+        self.tags
+            .iter()
+            .flat_map(|tag| engine::containers_of(tag))
+            .collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let nodes = self
+            .lbs
+            .iter_mut()
+            .chain(&mut self.runners)
+            .chain(&mut self.apis);
+        nodes.for_each(Process::stop_at_once);
+        engine::remove(&self.containers());
+    }
+}

@@ -1,0 +1,231 @@
+//! One node as a process of its own, with its log in a file.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::eventually::eventually;
+use crate::{Client, binary, eventually_within};
+
+/// A node that runs, or ran.
+pub struct Process {
+    kind: &'static str,
+    directory: PathBuf,
+    settings: Vec<(String, String)>,
+    child: Option<Child>,
+    /// Where it serves HTTP; kept from one start to the next.
+    address: Option<String>,
+    /// Where it serves gRPC, if it does; kept too.
+    grpc_address: Option<String>,
+    keep_addresses: bool,
+}
+
+impl Process {
+    /// A node of a kind such as `up`, that works in `directory`. It does not run yet.
+    pub fn new(kind: &'static str, directory: &Path, settings: Vec<(String, String)>) -> Self {
+        Self {
+            kind,
+            directory: directory.to_owned(),
+            settings,
+            child: None,
+            address: None,
+            grpc_address: None,
+            keep_addresses: false,
+        }
+    }
+
+    /// From now on each start takes the addresses of the first one.
+    pub fn keep_addresses(mut self) -> Self {
+        self.keep_addresses = true;
+        self
+    }
+
+    /// Starts the node and waits until it listens.
+    ///
+    /// # Panics
+    /// When it runs already, or ends instead.
+    pub async fn start(&mut self) {
+        assert!(self.child.is_none(), "the node is running");
+        let log = File::create(self.log()).expect("a log file");
+        let mut command = Command::new(binary::hearth());
+        command
+            .arg(self.kind)
+            .current_dir(&self.directory)
+            .stderr(log);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FN_")) {
+            command.env_remove(name);
+        }
+        command
+            .env("FN_PORT", "0")
+            .env("FN_GRPC_PORT", "0")
+            .env("FN_LOG_FORMAT", "json")
+            .env("FN_LOG_LEVEL", "debug")
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
+        if self.keep_addresses {
+            let port = |address: &Option<String>| {
+                let address = address.as_deref()?;
+                Some(address.rsplit_once(':')?.1.to_owned())
+            };
+            command.envs(port(&self.address).map(|port| ("FN_PORT", port)));
+            command.envs(port(&self.grpc_address).map(|port| ("FN_GRPC_PORT", port)));
+        }
+        self.child = Some(command.spawn().expect("hearth starts"));
+        // HTTP comes last.
+        let lines = eventually("the node listens", async || {
+            let status = self
+                .child
+                .as_mut()
+                .and_then(|process| process.try_wait().ok()?);
+            assert!(
+                status.is_none(),
+                "the {} ended: {status:?}\n{}",
+                self.kind,
+                self.log_text()
+            );
+            let lines = self.log_lines();
+            lines
+                .iter()
+                .any(|line| line["address"].is_string())
+                .then_some(lines)
+        })
+        .await;
+        let told = |name: &str| {
+            let address = lines.iter().find_map(|line| line[name].as_str())?;
+            Some(address.replace("0.0.0.0", "127.0.0.1"))
+        };
+        self.address = told("address");
+        self.grpc_address = told("grpc_address");
+    }
+
+    /// Waits until the node says that it is ready.
+    pub async fn ready(&self) {
+        let client = self.client();
+        eventually("the node is ready", async || {
+            client
+                .get("/readyz")
+                .await
+                .status
+                .is_success()
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Changes a setting of the starts to come.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(other, _)| other != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Where the node serves HTTP, as `host:port`.
+    ///
+    /// # Panics
+    /// Before its first start.
+    pub fn address(&self) -> &str {
+        self.address.as_deref().expect("the node was started")
+    }
+
+    /// Where the node serves gRPC, as `host:port`.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn grpc_address(&self) -> &str {
+        self.grpc_address.as_deref().expect("the node serves gRPC")
+    }
+
+    /// A client of the node.
+    pub fn client(&self) -> Client {
+        Client::new(format!("http://{}", self.address()))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// All that the node has logged since its last start.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// The log, line by line.
+    pub fn log_lines(&self) -> Vec<Value> {
+        let Ok(log) = File::open(self.log()) else {
+            return Vec::new();
+        };
+        BufReader::new(log)
+            .lines()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str(&line).ok())
+            .collect()
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// When the node is not running.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the node is running").id()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the node is not running.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let child = self.child.as_ref().expect("the node is running");
+        let pid = rustix::process::Pid::from_child(child);
+        rustix::process::kill_process(pid, signal).expect("a running process takes signals");
+    }
+
+    /// Waits for the process to end.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
+        let mut child = self.child.take().expect("the node is running");
+        let status = eventually_within(patience, "the node ends", async || {
+            child.try_wait().expect("a child")
+        });
+        status.await
+    }
+
+    /// Kills the process at once.
+    ///
+    /// # Panics
+    /// When the node is not running.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("the node is running");
+        child.kill().expect("a running process can be killed");
+        child.wait().expect("a killed process ends");
+    }
+}
+
+impl Process {
+    /// Kills the process if it runs. What it made may be cleared away then.
+    pub fn stop_at_once(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, which is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop_at_once();
+        if std::thread::panicking() {
+            let text = self.log_text();
+            let from = text.len().saturating_sub(20_000);
+            eprintln!(
+                "the log of the {} ends:\n{}",
+                self.kind,
+                String::from_utf8_lossy(&text.as_bytes()[from..])
+            );
+        }
+    }
+}

@@ -59,6 +59,15 @@ impl SqliteDatabase {
                 .test_before_acquire(false)
                 .max_lifetime(None)
                 .idle_timeout(None)
+                // SQLite may end a transaction by itself, as when the disk is full. sqlx then takes
+                // it to be open for ever, and every later one of this connection would fail.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        // Waits for a rollback that a dropped transaction has begun.
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
         };
         Ok(Self {
             writer: pool(1).connect_lazy_with(options.clone()),

@@ -181,3 +181,24 @@ async fn a_cut_link_costs_the_pool_no_place() {
         .expect("the store works again");
     relay.abort();
 }
+
+/// As SQLite does when the disk is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_sqlite_ends_by_itself_is_followed_by_others() {
+    let f = Fixture::sqlite().await;
+    f.sql(
+        "CREATE TRIGGER full BEFORE INSERT ON apps WHEN NEW.name = 'too-much'
+         BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END",
+    )
+    .await;
+    for _ in 0..2 {
+        let draft = AppDraft {
+            name: "too-much".to_owned(),
+            ..AppDraft::default()
+        };
+        let refused = f.store.create_app(draft).await;
+        let error = format!("{:?}", refused.expect_err("there is no room"));
+        assert!(error.contains("disk is full"), "{error}");
+    }
+    f.app("small").await;
+}

@@ -9,6 +9,10 @@ use secrecy::SecretString;
 use super::duration::parse_go;
 use super::{Kind, mask};
 
+/// Longer times are taken for this one: a hundred years. Added to a time of day they must not run
+/// out of numbers.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// `true` or `false`, in every spelling that Go reads.
 #[derive(Debug)]
 pub struct Bool;
@@ -133,7 +137,9 @@ impl Kind for Timeout {
             Ok(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
             Err(_) => parse_go(text)?,
         };
-        Ok(duration.filter(|duration| !duration.is_zero()))
+        Ok(duration
+            .filter(|duration| !duration.is_zero())
+            .map(|duration| duration.min(LONGEST)))
     }
 }
 
@@ -147,12 +153,15 @@ impl Kind for Millis {
 
     fn parse(text: &str) -> Result<Option<Duration>, String> {
         let millis = Int::<i64>::parse(text)?;
-        Ok(u64::try_from(millis).ok().map(Duration::from_millis))
+        let duration = u64::try_from(millis).ok().map(Duration::from_millis);
+        Ok(duration.map(|duration| duration.min(LONGEST)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -190,6 +199,17 @@ mod tests {
             assert_eq!(Timeout::parse(text), Ok(expected), "{text}");
         }
         assert!(Timeout::parse("soon").is_err());
+    }
+
+    #[test]
+    fn the_longest_time_can_be_added_to_now() {
+        let most = i64::MAX.to_string();
+        for text in [most.as_str(), "2000000h", "9223372036854775807s"] {
+            let timeout = Timeout::parse(text).ok().flatten().expect(text);
+            assert!(Instant::now().checked_add(timeout).is_some(), "{text}");
+        }
+        let millis = Millis::parse(&most).ok().flatten().expect("a time");
+        assert!(Instant::now().checked_add(millis).is_some());
     }
 
     #[test]

@@ -6,16 +6,7 @@ use async_trait::async_trait;
 use domain::{ApiError, App, AppId, FnId, Func, Trigger, TriggerKind};
 use tokio::sync::broadcast;
 
-/// Something that was changed or deleted, so that what is cached of it is stale.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// An app, and with it whatever was looked up by its name.
-    App(AppId),
-    /// A function.
-    Fn(FnId),
-    /// A trigger of the app was created, changed or deleted.
-    Triggers(AppId),
-}
+pub use domain::Change;
 
 /// The reads of the control plane. A thing that does not exist is the API's 404, never another
 /// error.
@@ -39,7 +30,7 @@ pub trait ControlPlane: Send + Sync + 'static {
     ) -> Result<Arc<Trigger>, ApiError>;
 
     /// What changes from now on. A change is sent when the reads show it, and before the client who
-    /// made it is answered, so that the client's next call sees it. A receiver that lags must drop
-    /// all it has cached.
+    /// made it is answered, so that the client's next call sees it. A receiver that lags must assume
+    /// [`Change::Everything`].
     fn changes(&self) -> broadcast::Receiver<Change>;
 }

@@ -2,6 +2,7 @@
 //! between its messages and the domain. No logic is here.
 
 pub mod call_json;
+pub mod hybrid_messages;
 pub mod status;
 
 /// The runner protocol of original load balancers and runners (spec/08).

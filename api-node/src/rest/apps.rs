@@ -9,7 +9,7 @@ use super::list::{List, ListQuery, PageQuery};
 use super::openapi::{BodyErrors, ErrorBody, ServerErrors};
 use super::path::PathParams;
 use super::reply::{Failure, Json, Reply};
-use super::state::{ApiState, Changed};
+use super::state::ApiState;
 
 /// Lists apps by name.
 #[utoipa::path(
@@ -44,9 +44,7 @@ pub(super) async fn create(
     State(state): State<ApiState>,
     JsonObject(draft): JsonObject<AppDraft>,
 ) -> Reply<App> {
-    let app = state.store.create_app(draft).await?;
-    state.changed(Changed::App(app.id.clone()));
-    Ok(Json(app))
+    Ok(Json(state.store.create_app(draft).await?))
 }
 
 /// Shows an app.
@@ -86,9 +84,7 @@ pub(super) async fn update(
     if !patch.id.is_empty() && patch.id != id.as_str() {
         return Err(ErrorCode::AppIdMismatch.into());
     }
-    let app = state.store.update_app(&id, &patch).await?;
-    state.changed(Changed::App(id));
-    Ok(Json(app))
+    Ok(Json(state.store.update_app(&id, &patch).await?))
 }
 
 /// Deletes an app with its functions and triggers.
@@ -105,11 +101,6 @@ pub(super) async fn delete(
     State(state): State<ApiState>,
     PathParams(id): PathParams<AppId>,
 ) -> Result<StatusCode, Failure> {
-    let fns = state.store.delete_app(&id).await?;
-    for func in fns {
-        state.changed(Changed::Fn(func));
-    }
-    state.changed(Changed::Triggers(id.clone()));
-    state.changed(Changed::App(id));
+    state.store.delete_app(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -10,7 +10,7 @@ use super::list::{List, ListQuery, PageQuery};
 use super::openapi::{BodyErrors, ErrorBody, ServerErrors};
 use super::path::PathParams;
 use super::reply::{Failure, Json, Reply};
-use super::state::{ApiState, Changed};
+use super::state::ApiState;
 use crate::store::FuncFilter;
 
 /// Lists the functions of an app by name.
@@ -67,7 +67,6 @@ pub(super) async fn create(
 ) -> Reply<Func> {
     endpoint::forget(&mut draft.annotations);
     let mut func = state.store.create_fn(draft).await?;
-    state.changed(Changed::Fn(func.id.clone()));
     base.annotate_fn(&mut func);
     Ok(Json(func))
 }
@@ -114,7 +113,6 @@ pub(super) async fn update(
     }
     endpoint::forget(&mut patch.annotations);
     let mut func = state.store.update_fn(&id, &patch).await?;
-    state.changed(Changed::Fn(id));
     base.annotate_fn(&mut func);
     Ok(Json(func))
 }
@@ -133,8 +131,6 @@ pub(super) async fn delete(
     State(state): State<ApiState>,
     PathParams(id): PathParams<FnId>,
 ) -> Result<StatusCode, Failure> {
-    let app = state.store.delete_fn(&id).await?;
-    state.changed(Changed::Fn(id));
-    state.changed(Changed::Triggers(app));
+    state.store.delete_fn(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 use fallback::Fallback;
 use openapi::Rendered;
 pub use openapi::document;
-pub use state::{ApiSettings, ApiState, Changed, FrontDoor};
+pub use state::{ApiSettings, ApiState, FrontDoor};
 
 /// The API as a service: every path of spec/01 1.3 to 1.5, and those that every node has (1.1).
 ///

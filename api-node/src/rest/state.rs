@@ -1,26 +1,15 @@
-//! What the handlers share: the store, the settings, and whom to tell of a change.
+//! What the handlers share: the store and the settings.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use domain::{AppId, FnId, IdSource};
+use domain::IdSource;
 use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::request_id::RequestIds;
 
 use crate::store::Store;
-
-/// Something that was created, changed or deleted, so that what is cached of it is stale.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Changed {
-    /// An app, and with it whatever was looked up by its name.
-    App(AppId),
-    /// A function.
-    Fn(FnId),
-    /// A trigger of the app was created, changed or deleted.
-    Triggers(AppId),
-}
 
 /// Whether `/invoke` and `/t` are served by the same listener, and so belong into its document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,8 +59,6 @@ impl Default for ApiSettings {
 pub struct ApiState {
     /// Where apps, functions and triggers are kept.
     pub store: Arc<dyn Store>,
-    /// Called after each change that the store has committed. It must not block.
-    pub on_change: Arc<dyn Fn(Changed) + Send + Sync>,
     /// The settings.
     pub settings: Arc<ApiSettings>,
     /// Makes the id of a request that brought none.
@@ -90,11 +77,6 @@ impl ApiState {
             .unwrap_or_default();
         self.ids
             .next(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Tells of a committed change.
-    pub(super) fn changed(&self, what: Changed) {
-        (self.on_change)(what);
     }
 }
 

@@ -14,7 +14,7 @@ use super::list::{List, ListQuery, PageQuery};
 use super::openapi::{BodyErrors, ErrorBody, ServerErrors};
 use super::path::PathParams;
 use super::reply::{Failure, Json, Reply};
-use super::state::{ApiState, Changed};
+use super::state::ApiState;
 use crate::store::TriggerFilter;
 
 /// Lists the triggers of an app by name.
@@ -141,8 +141,7 @@ pub(super) async fn delete(
     State(state): State<ApiState>,
     PathParams(id): PathParams<TriggerId>,
 ) -> Result<StatusCode, Failure> {
-    let app = state.store.delete_trigger(&id).await?;
-    state.changed(Changed::Triggers(app));
+    state.store.delete_trigger(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -207,10 +206,9 @@ pub(super) fn route_by_source(router: OpenApiRouter<ApiState>) -> OpenApiRouter<
     router
 }
 
-/// Tells of a committed change and adds the endpoint to what will be shown. The change stands even
+/// Adds the endpoint to what will be shown of a committed change. The change stands even
 /// if the app's name cannot be read any more, so that costs only the annotation.
 async fn after_change(state: &ApiState, base: &EndpointBase, mut trigger: Trigger) -> Trigger {
-    state.changed(Changed::Triggers(trigger.app_id.clone()));
     match state.store.app(&trigger.app_id).await {
         Ok(app) => base.annotate_trigger(&mut trigger, &app.name),
         Err(error) => {

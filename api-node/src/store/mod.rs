@@ -1,13 +1,17 @@
-//! Where apps, functions and triggers are kept (spec/09). A store applies the rules of `domain` and
+//! Where apps, functions and triggers are kept (spec/09), and what a cluster knows of its nodes. A store applies the rules of `domain` and
 //! its own constraints in one transaction: no update is lost, and a race for one name has one winner.
 
 mod apps;
 mod failure;
+mod feed;
 mod fns;
+mod listener;
 mod migrate;
 mod open;
 mod postgres;
+mod registry;
 mod rows;
+mod runners;
 mod session;
 mod sql_store;
 mod sqlite;
@@ -19,12 +23,14 @@ mod tests;
 
 use async_trait::async_trait;
 use domain::{
-    ApiError, App, AppDraft, AppId, AppPatch, FnId, Func, FuncDraft, FuncPatch, Page, PageRequest,
-    Trigger, TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
+    ApiError, App, AppDraft, AppId, AppPatch, Change, FnId, Func, FuncDraft, FuncPatch, Page,
+    PageRequest, Trigger, TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
 };
+use tokio::sync::broadcast;
 
 pub use migrate::MigrateError;
 pub use open::{Clock, ConnectError, OpenError, OpenOptions, open, wall_clock};
+pub use registry::{Registry, RunnerLease, RunnerLeases};
 pub use url::UrlError;
 
 /// Which functions a list shows.
@@ -52,7 +58,7 @@ pub struct TriggerFilter {
 /// Errors are those of the tables in spec/01 1.3 to 1.6, `StoreUnavailable` when the database
 /// cannot be reached, and `Internal`.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Registry {
     /// Validates and inserts an app.
     async fn create_app(&self, draft: AppDraft) -> Result<App, ApiError>;
     /// The app with this id.
@@ -103,6 +109,14 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Trigger, ApiError>;
     /// Deletes a trigger; answers the app it belonged to.
     async fn delete_trigger(&self, id: &TriggerId) -> Result<AppId, ApiError>;
+
+    /// What changes from now on, whoever on the same database changes it.
+    ///
+    /// A change is sent when reads show it, and a change of this store before the operation that
+    /// made it returns. Several servers on one PostgreSQL tell each other within milliseconds;
+    /// processes that share an SQLite file notice within a tenth of a second that something
+    /// changed, and not what. A receiver that lags must assume [`Change::Everything`].
+    fn changes(&self) -> broadcast::Receiver<Change>;
 
     /// Whether the database answers; for readiness.
     async fn ping(&self) -> Result<(), ApiError>;

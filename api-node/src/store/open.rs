@@ -1,5 +1,6 @@
 //! Opening a store by its URL (spec/09 9.1): wait for the database, migrate it, use it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Store;
+use super::feed::Feed;
 use super::migrate::MigrateError;
 use super::postgres::PostgresDatabase;
 use super::sql_store::SqlStore;
@@ -117,16 +119,21 @@ async fn reach(target: &Target, options: OpenOptions) -> Result<Arc<dyn Store>, 
 
 async fn connect(target: &Target, options: &OpenOptions) -> Result<Arc<dyn Store>, ConnectError> {
     let (ids, clock) = (Arc::clone(&options.ids), Arc::clone(&options.clock));
+    let feed = Feed::new(origin());
     Ok(match target {
-        Target::Sqlite(path) => Arc::new(SqlStore::new(
-            SqliteDatabase::connect(path).await?,
-            ids,
-            clock,
-        )),
-        Target::Postgres(server) => Arc::new(SqlStore::new(
-            PostgresDatabase::connect(server).await?,
-            ids,
-            clock,
-        )),
+        Target::Sqlite(path) => {
+            let database = SqliteDatabase::connect(path, feed.clone()).await?;
+            Arc::new(SqlStore::new(database, feed, ids, clock))
+        }
+        Target::Postgres(server) => {
+            let database = PostgresDatabase::connect(server, feed.clone()).await?;
+            Arc::new(SqlStore::new(database, feed, ids, clock))
+        }
     })
+}
+
+/// A name that no other store has, in this process or another: hashers are seeded by the system.
+fn origin() -> Arc<str> {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random()).into()
 }

@@ -6,8 +6,11 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Transaction};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::is_lock_timeout;
+use super::feed::Feed;
+use super::listener::{self, CHANNEL};
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
 use super::session::{Arg, Database, Record, Session};
@@ -25,10 +28,18 @@ const SESSION_LIMITS: [(&str, &str); 3] = [
     ("idle_in_transaction_session_timeout", "10000"),
 ];
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sql: include_str!("migrations/postgres/0001_apps_fns_triggers.sql"),
-}];
+const NOTIFY: &str = "SELECT pg_notify($1, $2)";
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sql: include_str!("migrations/postgres/0001_apps_fns_triggers.sql"),
+    },
+    Migration {
+        version: 2,
+        sql: include_str!("migrations/postgres/0002_runners_lb_nodes.sql"),
+    },
+];
 /// A minute for another server that migrates, no limit for a migration itself.
 const MIGRATION_LIMITS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; \
      SET LOCAL idle_in_transaction_session_timeout = 0";
@@ -39,11 +50,16 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(7236833184512847)";
 #[derive(Debug)]
 pub(super) struct PostgresDatabase {
     pool: PgPool,
+    _listener: AbortOnDropHandle<()>,
 }
 
 impl PostgresDatabase {
-    /// Connects and migrates the database, which must exist.
-    pub(super) async fn connect(options: &PgConnectOptions) -> Result<Self, ConnectError> {
+    /// Connects and migrates the database, which must exist. What other servers change in it is
+    /// told to `feed`.
+    pub(super) async fn connect(
+        options: &PgConnectOptions,
+        feed: Feed,
+    ) -> Result<Self, ConnectError> {
         let options = options
             .clone()
             .options(SESSION_LIMITS)
@@ -52,28 +68,34 @@ impl PostgresDatabase {
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_release(|connection, _| Box::pin(still_works(connection)))
-            .connect_lazy_with(options);
-        let database = Self { pool };
-        database.migrate().await?;
-        Ok(database)
-    }
-
-    async fn migrate(&self) -> Result<(), ConnectError> {
-        let mut transaction = self.pool.begin().await.map_err(ConnectError::Unreachable)?;
-        let locked = async {
-            transaction.script(MIGRATION_LIMITS).await?;
-            transaction.script(MIGRATION_LOCK).await
-        };
-        match locked.await {
-            Err(error) if is_lock_timeout(&error) => return Err(MigrateError::Locked.into()),
-            result => result.map_err(ConnectError::Unreachable)?,
-        }
-        migrate::run(&mut *transaction, MIGRATIONS).await?;
-        transaction
-            .commit()
+            .connect_lazy_with(options.clone());
+        migrate(&pool).await?;
+        let listener = listener::connect(&options)
             .await
-            .map_err(ConnectError::Unreachable)
+            .map_err(ConnectError::Unreachable)?;
+        let listener = tokio::spawn(listener::run(listener, options, feed));
+        Ok(Self {
+            pool,
+            _listener: AbortOnDropHandle::new(listener),
+        })
     }
+}
+
+async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
+    let mut transaction = pool.begin().await.map_err(ConnectError::Unreachable)?;
+    let locked = async {
+        transaction.script(MIGRATION_LIMITS).await?;
+        transaction.script(MIGRATION_LOCK).await
+    };
+    match locked.await {
+        Err(error) if is_lock_timeout(&error) => return Err(MigrateError::Locked.into()),
+        result => result.map_err(ConnectError::Unreachable)?,
+    }
+    migrate::run(&mut *transaction, MIGRATIONS).await?;
+    transaction
+        .commit()
+        .await
+        .map_err(ConnectError::Unreachable)
 }
 
 /// The pool itself would wait for ever for the answer of a server that is cut off, and lose a place.
@@ -86,6 +108,7 @@ async fn still_works(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 
 impl Database for PostgresDatabase {
     type Driver = Postgres;
+    const NOTIFIES: bool = true;
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         self.pool.acquire().await
@@ -98,6 +121,7 @@ impl Database for PostgresDatabase {
 
 impl Session for PgConnection {
     const ROW_LOCKS: bool = true;
+    const NOW: &'static str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
 
     async fn rows<T: Record>(
         &mut self,
@@ -127,6 +151,11 @@ impl Session for PgConnection {
             Arg::Int(number) => query.bind(number),
         });
         query.execute(self).await.map(drop)
+    }
+
+    async fn notify(&mut self, payload: &str) -> Result<(), sqlx::Error> {
+        self.execute(NOTIFY, &[Arg::Text(CHANNEL), Arg::Text(payload)])
+            .await
     }
 
     async fn script(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {

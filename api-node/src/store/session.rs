@@ -45,6 +45,8 @@ pub(super) struct Locking {
 pub(super) trait Session: Send {
     /// Whether rows must be locked one by one before they are changed.
     const ROW_LOCKS: bool;
+    /// The statement that reads the database's clock, in milliseconds since 1970.
+    const NOW: &'static str;
 
     /// Runs a statement and returns its rows.
     fn rows<T: Record>(
@@ -63,6 +65,18 @@ pub(super) trait Session: Send {
     /// Runs several statements without parameters.
     fn script(&mut self, sql: &'static str)
     -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// What time it is for the database.
+    fn now(&mut self) -> impl Future<Output = Result<i64, sqlx::Error>> + Send {
+        async move {
+            let row: Option<(i64,)> = self.row(Self::NOW, &[]).await?;
+            row.map(|(now,)| now).ok_or(sqlx::Error::RowNotFound)
+        }
+    }
+
+    /// Tells the other processes on this database, if and when the transaction commits. Nothing
+    /// where there is no such way.
+    fn notify(&mut self, payload: &str) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     /// The first row of a statement.
     fn row<T: Record>(
@@ -94,6 +108,9 @@ pub(super) trait Session: Send {
 pub(super) trait Database: Send + Sync + 'static {
     /// The sqlx driver.
     type Driver: sqlx::Database<Connection: Session>;
+
+    /// Whether [`Session::notify`] comes back to this process, too.
+    const NOTIFIES: bool;
 
     /// A connection for reading.
     fn reader(

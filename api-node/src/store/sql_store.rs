@@ -8,13 +8,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::page::cursor;
 use domain::{
-    ApiError, App, AppDraft, AppId, AppPatch, ErrorCode, FnId, Func, FuncDraft, FuncPatch,
+    ApiError, App, AppDraft, AppId, AppPatch, Change, ErrorCode, FnId, Func, FuncDraft, FuncPatch,
     IdSource, Page, PageRequest, Timestamp, Trigger, TriggerDraft, TriggerId, TriggerKind,
     TriggerPatch,
 };
+use sqlx::Transaction;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use super::feed::{Feed, News};
 use super::open::Clock;
 use super::session::{Database, Session};
 use super::{FuncFilter, Store, TriggerFilter, apps, fns, triggers};
@@ -32,15 +35,17 @@ const PING: &str = "SELECT version FROM schema_migrations";
 
 /// A store on the database `D`.
 pub(super) struct SqlStore<D> {
-    database: D,
+    pub(super) database: D,
+    pub(super) feed: Feed,
     ids: Arc<IdSource>,
     clock: Clock,
 }
 
 impl<D: Database> SqlStore<D> {
-    pub(super) fn new(database: D, ids: Arc<IdSource>, clock: Clock) -> Self {
+    pub(super) fn new(database: D, feed: Feed, ids: Arc<IdSource>, clock: Clock) -> Self {
         Self {
             database,
+            feed,
             ids,
             clock,
         }
@@ -52,7 +57,10 @@ impl<D: Database> SqlStore<D> {
     }
 
     /// Runs an operation, again when it lost a race, and never for longer than the limit.
-    async fn run<T, F>(&self, mut operation: impl FnMut() -> F + Send) -> Result<T, ApiError>
+    pub(super) async fn run<T, F>(
+        &self,
+        mut operation: impl FnMut() -> F + Send,
+    ) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, Failure>> + Send,
     {
@@ -70,6 +78,35 @@ impl<D: Database> SqlStore<D> {
             Err(elapsed) => Err(ApiError::from(ErrorCode::StoreUnavailable).detail(elapsed)),
         }
     }
+
+    /// Commits, and tells of `news` before it returns. Both happen even if the caller goes away
+    /// meanwhile: what was committed must not stay unknown to those who have cached what was there
+    /// before.
+    pub(super) async fn commit(
+        &self,
+        mut tx: Transaction<'static, D::Driver>,
+        news: Vec<News>,
+    ) -> Result<(), sqlx::Error> {
+        let batches = self.feed.batches(news);
+        for batch in &batches {
+            tx.notify(batch.payload()).await?;
+        }
+        let feed = self.feed.clone();
+        let committing = tokio::spawn(async move {
+            let result = match timeout(OPERATION_TIMEOUT, tx.commit()).await {
+                Ok(result) => result,
+                Err(_) => Err(sqlx::Error::PoolTimedOut),
+            };
+            for batch in &batches {
+                match &result {
+                    Ok(()) => feed.committed(batch, D::NOTIFIES),
+                    Err(_) => feed.uncertain(batch),
+                }
+            }
+            result
+        });
+        committing.await.map_err(|_| sqlx::Error::WorkerCrashed)?
+    }
 }
 
 #[async_trait]
@@ -81,7 +118,7 @@ impl<D: Database> Store for SqlStore<D> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
             apps::insert(&mut *tx, &app).await?;
-            Ok(tx.commit().await?)
+            Ok(self.commit(tx, vec![app_news(&app.id)]).await?)
         })
         .await?;
         Ok(app)
@@ -127,7 +164,7 @@ impl<D: Database> Store for SqlStore<D> {
             if next != app {
                 check_app_text(&next)?;
                 apps::update(&mut *tx, &next).await?;
-                tx.commit().await?;
+                self.commit(tx, vec![app_news(id)]).await?;
             }
             Ok(next)
         })
@@ -144,7 +181,9 @@ impl<D: Database> Store for SqlStore<D> {
                 .ok_or(ErrorCode::AppNotFound)?;
             let functions = fns::ids_of_app(&mut *tx, id).await?;
             apps::delete(&mut *tx, id).await?;
-            tx.commit().await?;
+            let mut news: Vec<_> = functions.iter().map(fn_news).collect();
+            news.extend([triggers_news(id), app_news(id)]);
+            self.commit(tx, news).await?;
             Ok(functions)
         })
         .await
@@ -164,7 +203,7 @@ impl<D: Database> Store for SqlStore<D> {
                 ..draft.clone()
             };
             fns::insert(&mut *tx, &func).await?;
-            tx.commit().await?;
+            self.commit(tx, vec![fn_news(&func.id)]).await?;
             Ok(func)
         })
         .await
@@ -202,7 +241,7 @@ impl<D: Database> Store for SqlStore<D> {
             if next != func {
                 check_fn_text(&next)?;
                 fns::update(&mut *tx, &next).await?;
-                tx.commit().await?;
+                self.commit(tx, vec![fn_news(id)]).await?;
             }
             Ok(next)
         })
@@ -216,7 +255,8 @@ impl<D: Database> Store for SqlStore<D> {
             let app = fns::delete(&mut *tx, id)
                 .await?
                 .ok_or(ErrorCode::FnNotFound)?;
-            tx.commit().await?;
+            self.commit(tx, vec![fn_news(id), triggers_news(&app)])
+                .await?;
             Ok(app)
         })
         .await
@@ -234,7 +274,9 @@ impl<D: Database> Store for SqlStore<D> {
             check_owner(&mut *tx, &trigger).await?;
             check_source_free(&mut *tx, &trigger).await?;
             triggers::insert(&mut *tx, &trigger).await?;
-            Ok(tx.commit().await?)
+            Ok(self
+                .commit(tx, vec![triggers_news(&trigger.app_id)])
+                .await?)
         })
         .await?;
         Ok(trigger)
@@ -303,7 +345,7 @@ impl<D: Database> Store for SqlStore<D> {
             if next != trigger {
                 check_trigger_text(&next)?;
                 triggers::update(&mut *tx, &next).await?;
-                tx.commit().await?;
+                self.commit(tx, vec![triggers_news(&next.app_id)]).await?;
             }
             Ok(next)
         })
@@ -316,10 +358,14 @@ impl<D: Database> Store for SqlStore<D> {
             let app = triggers::delete(&mut *tx, id)
                 .await?
                 .ok_or(ErrorCode::TriggerNotFound)?;
-            tx.commit().await?;
+            self.commit(tx, vec![triggers_news(&app)]).await?;
             Ok(app)
         })
         .await
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.feed.changes()
     }
 
     async fn ping(&self) -> Result<(), ApiError> {
@@ -330,6 +376,18 @@ impl<D: Database> Store for SqlStore<D> {
         })
         .await
     }
+}
+
+fn app_news(id: &AppId) -> News {
+    News::Change(Change::App(id.clone()))
+}
+
+fn fn_news(id: &FnId) -> News {
+    News::Change(Change::Fn(id.clone()))
+}
+
+fn triggers_news(app: &AppId) -> News {
+    News::Change(Change::Triggers(app.clone()))
 }
 
 /// A text that must be there has an error of its own when it is empty.

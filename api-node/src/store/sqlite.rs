@@ -10,8 +10,11 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::failure::is_busy;
+use super::feed::Feed;
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
 use super::session::{Arg, Database, Record, Session};
@@ -27,21 +30,32 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 const DIRECTORY_MODE: u32 = 0o750;
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    sql: include_str!("migrations/sqlite/0001_apps_fns_triggers.sql"),
-}];
+/// How often the file is asked whether another process has changed it.
+const FILE_POLL: Duration = Duration::from_millis(100);
+
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        sql: include_str!("migrations/sqlite/0001_apps_fns_triggers.sql"),
+    },
+    Migration {
+        version: 2,
+        sql: include_str!("migrations/sqlite/0002_runners_lb_nodes.sql"),
+    },
+];
 
 /// An open file.
 #[derive(Debug)]
 pub(super) struct SqliteDatabase {
     writer: SqlitePool,
     readers: SqlitePool,
+    _watch: AbortOnDropHandle<()>,
 }
 
 impl SqliteDatabase {
     /// Opens the file, which is created with its directories when missing, and migrates it.
-    pub(super) async fn connect(path: &Path) -> Result<Self, ConnectError> {
+    /// What other processes change in it is told to `feed`.
+    pub(super) async fn connect(path: &Path, feed: Feed) -> Result<Self, ConnectError> {
         create_directory(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -69,8 +83,11 @@ impl SqliteDatabase {
                     })
                 })
         };
+        let writer = pool(1).connect_lazy_with(options.clone());
+        let watch = tokio::spawn(watch_file(writer.clone(), feed));
         Ok(Self {
-            writer: pool(1).connect_lazy_with(options.clone()),
+            writer,
+            _watch: AbortOnDropHandle::new(watch),
             readers: pool(READERS)
                 .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "ON")),
         })
@@ -79,6 +96,7 @@ impl SqliteDatabase {
 
 impl Database for SqliteDatabase {
     type Driver = Sqlite;
+    const NOTIFIES: bool = false;
 
     async fn reader(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
         self.readers.acquire().await
@@ -93,6 +111,7 @@ impl Database for SqliteDatabase {
 
 impl Session for SqliteConnection {
     const ROW_LOCKS: bool = false;
+    const NOW: &'static str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
 
     async fn rows<T: Record>(
         &mut self,
@@ -118,8 +137,30 @@ impl Session for SqliteConnection {
         query.execute(self).await.map(drop)
     }
 
+    async fn notify(&mut self, _payload: &str) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
     async fn script(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(sql).execute(self).await.map(drop)
+    }
+}
+
+/// Says that everything may have changed when another process has written to the file. The
+/// connection that writes is asked, because it does not count what it wrote itself.
+async fn watch_file(writer: SqlitePool, feed: Feed) {
+    let mut known = None;
+    let mut ticks = interval(FILE_POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let version = sqlx::query_scalar("PRAGMA data_version");
+        // What is wrong with the file is said by those who need it.
+        let found: Option<i64> = version.fetch_one(&writer).await.ok();
+        if found.is_none() || known.is_some_and(|known| Some(known) != found) {
+            feed.missed();
+        }
+        known = found;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who caches is told of every committed change, and of nothing else.
 
-use api_node::rest::Changed;
+use domain::Change;
 use serde_json::json;
 
 use crate::server::Api;
@@ -9,35 +9,35 @@ use crate::server::Api;
 async fn every_change_is_told() {
     let api = Api::start().await;
     let app = api.app("a").await;
-    assert_eq!(api.changes(), [Changed::App(app.as_str().into())]);
+    assert_eq!(api.changes(), [Change::App(app.as_str().into())]);
     let func = api.func(&app, "f").await;
-    assert_eq!(api.changes(), [Changed::Fn(func.as_str().into())]);
+    assert_eq!(api.changes(), [Change::Fn(func.as_str().into())]);
     let trigger = api.trigger(&app, &func, "t", "/s").await;
-    assert_eq!(api.changes(), [Changed::Triggers(app.as_str().into())]);
+    assert_eq!(api.changes(), [Change::Triggers(app.as_str().into())]);
 
     api.put(&format!("/v2/apps/{app}"), &json!({"config": {"a": "b"}}))
         .await
         .json();
-    assert_eq!(api.changes(), [Changed::App(app.as_str().into())]);
+    assert_eq!(api.changes(), [Change::App(app.as_str().into())]);
     api.put(&format!("/v2/fns/{func}"), &json!({"memory": 64}))
         .await
         .json();
-    assert_eq!(api.changes(), [Changed::Fn(func.as_str().into())]);
+    assert_eq!(api.changes(), [Change::Fn(func.as_str().into())]);
     api.put(&format!("/v2/triggers/{trigger}"), &json!({"source": "/u"}))
         .await
         .json();
-    assert_eq!(api.changes(), [Changed::Triggers(app.as_str().into())]);
+    assert_eq!(api.changes(), [Change::Triggers(app.as_str().into())]);
 
     api.delete(&format!("/v2/triggers/{trigger}"))
         .await
         .deleted();
-    assert_eq!(api.changes(), [Changed::Triggers(app.as_str().into())]);
+    assert_eq!(api.changes(), [Change::Triggers(app.as_str().into())]);
     api.delete(&format!("/v2/fns/{func}")).await.deleted();
     assert_eq!(
         api.changes(),
         [
-            Changed::Fn(func.as_str().into()),
-            Changed::Triggers(app.as_str().into())
+            Change::Fn(func.as_str().into()),
+            Change::Triggers(app.as_str().into())
         ]
     );
 
@@ -48,9 +48,9 @@ async fn every_change_is_told() {
     assert_eq!(
         api.changes(),
         [
-            Changed::Fn(func.as_str().into()),
-            Changed::Triggers(app.into()),
-            Changed::App(app.into())
+            Change::Fn(func.as_str().into()),
+            Change::Triggers(app.into()),
+            Change::App(app.into())
         ]
     );
 }

@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api_node::rest::{self, ApiSettings, ApiState, Changed, FrontDoor};
+use api_node::rest::{self, ApiSettings, ApiState, FrontDoor};
 use api_node::store::{self, OpenOptions};
 use bytes::Bytes;
-use domain::IdSource;
+use domain::{Change, IdSource};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
@@ -19,6 +19,7 @@ use nodekit::http_server::{self, HttpServer, Limits};
 use nodekit::metrics::Metrics;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -34,7 +35,7 @@ pub(crate) struct Api {
     /// What the node's readiness is set to.
     pub(crate) ready: Arc<AtomicBool>,
     client: Client<HttpConnector, Full<Bytes>>,
-    changes: Arc<Mutex<Vec<Changed>>>,
+    changes: Mutex<broadcast::Receiver<Change>>,
     document: Value,
     _stop: DropGuard,
     _directory: TempDir,
@@ -68,17 +69,11 @@ impl Api {
             .expect("a store");
         let mut metrics = Metrics::new();
         let api_metrics = ApiMetrics::new(&mut metrics);
-        let changes = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&changes);
+        let changes = Mutex::new(store.changes());
         let ready = Arc::new(AtomicBool::new(true));
         let is_ready = Arc::clone(&ready);
         let router = rest::router(ApiState {
             store,
-            on_change: Arc::new(move |change| {
-                seen.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(change)
-            }),
             settings: Arc::new(settings),
             ids: Arc::new(IdSource::new(8)),
             metrics: api_metrics,
@@ -174,8 +169,9 @@ impl Api {
     }
 
     /// What was told of since the last time.
-    pub(crate) fn changes(&self) -> Vec<Changed> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::from_fn(|| changes.try_recv().ok()).collect()
     }
 
     #[track_caller]

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api_node::rest::{self, ApiSettings, ApiState, Changed};
+use api_node::LocalControlPlane;
+use api_node::rest::{self, ApiSettings, ApiState};
 use api_node::store::{self, OpenOptions};
 use async_trait::async_trait;
-use hybrid_client::{CachedControlPlane, Change};
+use hybrid_client::CachedControlPlane;
 use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts};
 use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
@@ -14,7 +15,7 @@ use nodekit::readiness::{Condition, Readiness};
 use tracing::warn;
 
 use super::agent::{self, RunnerRegistrations};
-use super::in_process::{LocalControlPlane, LocalRunner};
+use super::in_process::LocalRunner;
 use super::listener::Listener;
 use super::{Base, Running};
 
@@ -58,7 +59,6 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Up> {
     let agent = agent::start(&configuration.runner, registrations, Arc::clone(&ids)).await?;
 
     let control_plane = LocalControlPlane::new(Arc::clone(&store));
-    let changes = control_plane.announcer();
     let targets =
         CachedControlPlane::new(Arc::new(control_plane), configuration.lb.cache_settings());
 
@@ -72,15 +72,6 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Up> {
     let node = &configuration.node;
     let api_state = ApiState {
         store,
-        on_change: Arc::new(move |changed| {
-            let change = match changed {
-                Changed::App(id) => Change::App(id),
-                Changed::Fn(id) => Change::Fn(id),
-                Changed::Triggers(id) => Change::Triggers(id),
-            };
-            // Without a reader nothing is cached.
-            let _ = changes.send(change);
-        }),
         settings: Arc::new(ApiSettings {
             public_url: Some(configuration.api.public_lb_url.clone()).filter(|url| !url.is_empty()),
             cors_origins: node.api_cors_origins.clone(),

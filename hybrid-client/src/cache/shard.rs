@@ -201,6 +201,7 @@ impl Shard {
                 Change::App(id) => spec.app_id != *id,
                 Change::Fn(id) => spec.fn_id != *id,
                 Change::Triggers(app) => matches!(key, Key::Fn(_)) || spec.app_id != *app,
+                Change::Everything => false,
             }
         });
     }

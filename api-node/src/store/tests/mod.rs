@@ -2,6 +2,7 @@
 //! of them has to stand by itself.
 
 mod apps;
+mod changes;
 mod fns;
 mod model;
 mod outage;
@@ -9,6 +10,7 @@ mod plans;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 mod races;
+mod registry;
 mod startup;
 mod triggers;
 

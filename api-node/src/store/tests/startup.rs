@@ -17,6 +17,7 @@ use super::{Fixture, HeldClock, contract, new_postgres_database, options, page};
 
 contract!(
     reopening_finds_the_data,
+    an_older_schema_is_brought_up_to_date,
     a_dirty_database_is_refused,
     a_newer_database_is_refused,
     an_unversioned_schema_is_refused,
@@ -37,6 +38,18 @@ async fn reopening_finds_the_data(f: Fixture) {
     again.ping().await.expect("the database answers");
 }
 
+async fn an_older_schema_is_brought_up_to_date(f: Fixture) {
+    let app = f.app("a").await;
+    f.sql(
+        "DROP TABLE runners; DROP TABLE lb_nodes;
+         UPDATE schema_migrations SET version = 1",
+    )
+    .await;
+    let again = f.open_again().await.expect("the store opens again");
+    assert_eq!(again.app(&app.id).await.expect("the app"), app);
+    assert_eq!(again.nodes().await.expect("the new tables"), [""; 0]);
+}
+
 async fn refused_to_open(f: &Fixture) -> MigrateError {
     match f.open_again().await.err().expect("must be refused") {
         OpenError::Connect {
@@ -50,7 +63,7 @@ async fn refused_to_open(f: &Fixture) -> MigrateError {
 async fn a_dirty_database_is_refused(f: Fixture) {
     f.sql("UPDATE schema_migrations SET dirty = TRUE").await;
     let error = refused_to_open(&f).await;
-    assert_eq!(error.to_string(), "database is dirty. version: 1");
+    assert_eq!(error.to_string(), "database is dirty. version: 2");
 }
 
 async fn a_newer_database_is_refused(f: Fixture) {
@@ -59,7 +72,7 @@ async fn a_newer_database_is_refused(f: Fixture) {
     let error = refused_to_open(&f).await;
     assert_eq!(
         error.to_string(),
-        "database is newer than this server. version: 26 known: 1"
+        "database is newer than this server. version: 26 known: 2"
     );
 }
 

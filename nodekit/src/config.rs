@@ -1,4 +1,4 @@
-//! The settings that every node has (spec/01 1.1, spec/10 10.4).
+//! The settings that every node has (spec/01 1.1, spec/10 10.4), and those of nodes that speak gRPC.
 
 use std::time::Duration;
 
@@ -46,5 +46,35 @@ settings! {
         FN_MAX_CONNECTIONS: Int<u32> = "10000" => max_connections: u32;
         /// How long a node that was told to stop waits for the requests that it has.
         FN_SHUTDOWN_TIMEOUT: Timeout = "310s" => shutdown_timeout: Option<Duration>;
+    }
+}
+
+settings! {
+    /// Settings of nodes that speak gRPC with each other (DESIGN 2, 7).
+    pub struct GrpcConfig {
+        /// Port of the gRPC listener; 0 takes any free port.
+        FN_GRPC_PORT: Int<u16> = "9190" => grpc_port: u16;
+        /// File with this node's certificate and what lies between it and the authority, in PEM form. With it, nodes speak mutual TLS, and FN_NODE_CERT_KEY and FN_NODE_CERT_AUTHORITY are needed too. A change of the files is taken over without a restart.
+        FN_NODE_CERT: Text = "" => node_cert: String;
+        /// File with the private key of this node's certificate, in PEM form.
+        FN_NODE_CERT_KEY: Text = "" => node_cert_key: String;
+        /// File with the certificates of the authorities whose nodes this node speaks with, in PEM form.
+        FN_NODE_CERT_AUTHORITY: Text = "" => node_cert_authority: String;
+        /// Name that the certificate of every server must have, where nodes are reached by addresses that are not in it. Empty expects the host of the address.
+        FN_NODE_CERT_NAME: Text = "" => node_cert_name: String;
+        /// Most gRPC connections that are open at a time; further ones are closed at once, so that the peer goes elsewhere.
+        FN_GRPC_MAX_CONNECTIONS: Int<u32> = "2000" => grpc_max_connections: u32;
+        /// Most calls at a time on one gRPC connection; the peer keeps further ones back.
+        FN_GRPC_MAX_STREAMS: Int<u32> = "2000" => grpc_max_streams: u32;
+        /// Time for a new gRPC connection to get through TLS and to its first HTTP/2 frame.
+        FN_GRPC_HANDSHAKE_TIMEOUT: Timeout = "5s" => grpc_handshake_timeout: Option<Duration>;
+        /// Time to connect to another node, with TLS.
+        FN_GRPC_CONNECT_TIMEOUT: Timeout = "2s" => grpc_connect_timeout: Option<Duration>;
+        /// Silence after which a peer is asked whether it is there; 0 never asks.
+        FN_GRPC_KEEPALIVE_INTERVAL: Timeout = "5s" => grpc_keepalive_interval: Option<Duration>;
+        /// Time for the answer to that, or the connection is given up with all its calls.
+        FN_GRPC_KEEPALIVE_TIMEOUT: Timeout = "5s" => grpc_keepalive_timeout: Option<Duration>;
+        /// Connections to each other node; calls take turns.
+        FN_GRPC_CONNECTIONS: Int<u16> = "4" => grpc_connections: u16;
     }
 }

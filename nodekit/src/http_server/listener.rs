@@ -21,8 +21,8 @@ use super::limits::Limits;
 const BACKLOG: u32 = 4096;
 
 /// The pauses after a failed accept: doubled from the first to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a server's shutdown went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,14 +45,7 @@ impl HttpServer {
     /// # Errors
     /// What the system says.
     pub async fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A restarted node takes its port over while old connections linger.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listener = listen(address)?;
         Ok(Self {
             address: listener.local_addr()?,
             listener,
@@ -145,8 +138,20 @@ impl HttpServer {
     }
 }
 
+/// Listens on `address`.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restarted node takes its port over while old connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Whether only the connection that was to be accepted is broken.
-fn is_of_one_connection(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

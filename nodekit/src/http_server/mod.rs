@@ -8,7 +8,7 @@ mod connection;
 mod framing;
 mod guarded_io;
 mod limits;
-mod listener;
+pub(crate) mod listener;
 mod request_body;
 mod response_body;
 mod service;

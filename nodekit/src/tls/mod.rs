@@ -1,0 +1,189 @@
+//! Mutual TLS between nodes: each shows a certificate of the common authority and demands one, and
+//! a change of the files is taken over without a restart (DESIGN 7).
+
+mod configs;
+mod error;
+mod files;
+mod identity;
+#[cfg(test)]
+pub(crate) mod test_authority;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_util::sync::CancellationToken;
+
+use configs::Configs;
+use files::{Contents, TlsFiles};
+
+pub use error::TlsError;
+pub use identity::PeerIdentity;
+
+use crate::config::GrpcConfig;
+
+/// How often the files are looked at. They are small, and are compared by what is in them: times
+/// of change are too coarse to see every change.
+const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+
+/// The certificate of this node and the authority of all of them. Clones share it.
+#[derive(Clone)]
+pub struct NodeTls(Arc<Shared>);
+
+struct Shared {
+    files: TlsFiles,
+    /// The name that every node's certificate has, if there is such a name.
+    expected_name: Option<ServerName<'static>>,
+    /// What was in the files when they were last taken over, or refused.
+    first: Contents,
+    current: watch::Sender<Arc<Configs>>,
+}
+
+impl NodeTls {
+    /// Loads the certificates that are configured; `None` if there are none, and nodes speak
+    /// without TLS.
+    ///
+    /// # Errors
+    /// The settings contradict each other, or a file cannot be used.
+    pub fn load(config: &GrpcConfig) -> Result<Option<Self>, TlsError> {
+        let Some(files) = TlsFiles::configured(config)? else {
+            return Ok(None);
+        };
+        let expected_name = match config.node_cert_name.as_str() {
+            "" => None,
+            name => Some(ServerName::try_from(name.to_owned()).map_err(|_| TlsError::Name)?),
+        };
+        let first = files.read()?;
+        let configs = Configs::build(&files, &first)?;
+        tracing::info!(identity = %configs.identity, "nodes speak mutual TLS");
+        Ok(Some(Self(Arc::new(Shared {
+            files,
+            expected_name,
+            first,
+            current: watch::Sender::new(Arc::new(configs)),
+        }))))
+    }
+
+    /// The name in this node's own certificate.
+    pub fn identity(&self) -> PeerIdentity {
+        self.current().identity.clone()
+    }
+
+    /// Takes changed files over until `shutdown`; without this task they are read once. Handshakes
+    /// from then on use what is new; connections that are open go on. Files that do not belong
+    /// together, or are not complete, change nothing but the log.
+    pub async fn reload(self, shutdown: CancellationToken) {
+        self.reload_every(RELOAD_PERIOD, shutdown).await;
+    }
+
+    async fn reload_every(self, period: Duration, shutdown: CancellationToken) {
+        let mut judged = self.0.first.clone();
+        let mut seen = None;
+        let mut complaint = String::new();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(period) => {}
+            }
+            let files = self.0.files.clone();
+            let found = match tokio::task::spawn_blocking(move || files.read()).await {
+                Ok(Ok(found)) => found,
+                Ok(Err(error)) => {
+                    let error = error.to_string();
+                    if error != complaint {
+                        tracing::warn!(%error, "certificates cannot be read, the old ones stay");
+                        complaint = error;
+                    }
+                    continue;
+                }
+                // The runtime ends.
+                Err(_) => return,
+            };
+            complaint.clear();
+            if found == judged {
+                seen = None;
+                continue;
+            }
+            // Who writes three files is not done with the first: they must have stood still once.
+            if seen.as_ref() != Some(&found) {
+                seen = Some(found);
+                continue;
+            }
+            match Configs::build(&self.0.files, &found) {
+                Ok(configs) => {
+                    tracing::info!(identity = %configs.identity, "certificates reloaded");
+                    self.0.current.send_replace(Arc::new(configs));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "certificates cannot be used, the old ones stay");
+                }
+            }
+            judged = found;
+            seen = None;
+        }
+    }
+
+    /// The server's part of a handshake, and who the client is.
+    ///
+    /// # Errors
+    /// Why the client was refused, or why it refused this node.
+    pub(crate) async fn accept<T>(
+        &self,
+        io: T,
+    ) -> std::io::Result<(server::TlsStream<T>, PeerIdentity)>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let stream = TlsAcceptor::from(self.current().server.clone())
+            .accept(io)
+            .await?;
+        let (_, session) = stream.get_ref();
+        let identity = session
+            .peer_certificates()
+            .and_then(|chain| PeerIdentity::of(chain.first()?))
+            .ok_or_else(|| std::io::Error::other("the peer's certificate has no name"))?;
+        Ok((stream, identity))
+    }
+
+    /// The client's part of a handshake with the server at `host`, a name or an IP address without
+    /// brackets.
+    ///
+    /// # Errors
+    /// Why the server was refused. That the server refuses this node shows only when it is read
+    /// from.
+    pub(crate) async fn connect<T>(
+        &self,
+        host: &str,
+        io: T,
+    ) -> std::io::Result<client::TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = match &self.0.expected_name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?,
+        };
+        TlsConnector::from(self.current().client.clone())
+            .connect(name, io)
+            .await
+    }
+
+    fn current(&self) -> Arc<Configs> {
+        self.0.current.borrow().clone()
+    }
+}
+
+impl fmt::Debug for NodeTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeTls")
+            .field("identity", &self.identity())
+            .finish_non_exhaustive()
+    }
+}

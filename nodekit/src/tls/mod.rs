@@ -1,6 +1,7 @@
 //! Mutual TLS between nodes: each shows a certificate of the common authority and demands one, and
 //! a change of the files is taken over without a restart (DESIGN 7).
 
+mod change;
 mod configs;
 mod error;
 mod files;
@@ -21,6 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_util::sync::CancellationToken;
 
+use change::Change;
 use configs::Configs;
 use files::{Contents, TlsFiles};
 
@@ -41,7 +43,7 @@ struct Shared {
     files: TlsFiles,
     /// The name that every node's certificate has, if there is such a name.
     expected_name: Option<ServerName<'static>>,
-    /// What was in the files when they were last taken over, or refused.
+    /// What was in the files when they were loaded.
     first: Contents,
     current: watch::Sender<Arc<Configs>>,
 }
@@ -84,8 +86,7 @@ impl NodeTls {
     }
 
     async fn reload_every(self, period: Duration, shutdown: CancellationToken) {
-        let mut judged = self.0.first.clone();
-        let mut seen = None;
+        let mut change = Change::since(self.0.first.clone());
         let mut complaint = String::new();
         loop {
             tokio::select! {
@@ -107,15 +108,9 @@ impl NodeTls {
                 Err(_) => return,
             };
             complaint.clear();
-            if found == judged {
-                seen = None;
+            let Some(found) = change.look(found) else {
                 continue;
-            }
-            // Who writes three files is not done with the first: they must have stood still once.
-            if seen.as_ref() != Some(&found) {
-                seen = Some(found);
-                continue;
-            }
+            };
             match Configs::build(&self.0.files, &found) {
                 Ok(configs) => {
                     tracing::info!(identity = %configs.identity, "certificates reloaded");
@@ -125,8 +120,6 @@ impl NodeTls {
                     tracing::warn!(%error, "certificates cannot be used, the old ones stay");
                 }
             }
-            judged = found;
-            seen = None;
         }
     }
 

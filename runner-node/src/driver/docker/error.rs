@@ -42,6 +42,12 @@ impl EngineError {
         !matches!(self, Self::Refused { status, .. } if *status < 500)
     }
 
+    /// Whether the engine may do what was asked later on: it has not said that it is done with it.
+    pub(crate) fn may_come_late(&self) -> bool {
+        // What stands between us and the engine answers 502 and the like on its own account.
+        !matches!(self, Self::Refused { status, .. } if *status <= 500)
+    }
+
     /// The value of the metric label `api_status`.
     pub(crate) fn status_label(&self) -> String {
         match self {
@@ -101,6 +107,16 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_engine_has_refused_does_not_come_late() {
+        let refused = |status| EngineError::Refused {
+            status,
+            message: String::new(),
+        };
+        assert!(!refused(400).may_come_late() && !refused(500).may_come_late());
+        assert!(refused(504).may_come_late() && EngineError::TimedOut.may_come_late());
+    }
 
     #[test]
     fn what_the_engine_says_stays_inside() {

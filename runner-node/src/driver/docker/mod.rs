@@ -303,9 +303,9 @@ impl Shared {
 
     fn create_error(self: &Arc<Self>, name: String, error: EngineError) -> ApiError {
         if error.is_ambiguous() {
-            let shared = self.clone();
+            let (shared, error) = (self.clone(), error.clone());
             self.spawn(async move {
-                let remove = removal::remove_if_created(&shared.engine, &name);
+                let remove = removal::remove_if_created(&shared.engine, &name, &error);
                 shared.abandon.run_until_cancelled(remove).await;
             });
         }

@@ -45,13 +45,18 @@ where
     }
 }
 
-/// Removes the container `name` that a broken request may have created, or may yet create.
-pub(super) async fn remove_if_created(engine: &Engine, name: &str) {
+/// Removes the container `name` that a request may have created before it failed with `error`, or
+/// may yet create.
+pub(super) async fn remove_if_created(engine: &Engine, name: &str, error: &EngineError) {
     let begin = Instant::now();
+    let late = match error.may_come_late() {
+        true => LATE_CREATION,
+        false => Duration::ZERO,
+    };
     loop {
         let limit = match try_remove(engine, name).await {
             Ok(Found::Removed) => return,
-            Ok(Found::Nothing) => LATE_CREATION,
+            Ok(Found::Nothing) => late,
             Err(_) => GIVE_UP,
         };
         if begin.elapsed() >= limit {

@@ -11,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::bench::{DockerBench, unique};
 use crate::driver::contract::{self, Behaviour, Bench as _, directory, eventually};
+use crate::driver::docker::error::EngineError;
 use crate::driver::docker::removal;
 use crate::driver::{Container, ContainerSpec, Driver as _, SocketMount};
 
@@ -384,13 +385,28 @@ async fn where_control_groups_are_out_of_reach_the_engine_freezes() {
     bench.end().await;
 }
 
+/// Else a driver that is closed would wait for what cannot come.
+#[tokio::test]
+async fn what_the_engine_has_failed_to_create_is_looked_for_once() {
+    let bench = DockerBench::new().await;
+    let failed = EngineError::Refused {
+        status: 500,
+        message: String::new(),
+    };
+    removal::remove_if_created(&bench.driver.shared.engine, &unique(), &failed).await;
+    let looks =
+        r#"fn_docker_api_latency_count{api_name="docker_remove_container",api_status="404"}"#;
+    assert_eq!(bench.metric(looks), "1");
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn what_a_broken_request_creates_late_is_removed() {
     let bench = DockerBench::new().await;
     let spec = bench.spec(Behaviour::Beat);
     let name = spec.name.clone();
     let engine = bench.driver.shared.engine.clone();
-    let removal = removal::remove_if_created(&engine, &name);
+    let removal = removal::remove_if_created(&engine, &name, &EngineError::TimedOut);
     let late = async {
         // The first look found nothing.
         let looks = r#"fn_docker_api_latency_count{api_name="docker_remove_container""#;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::settings;
-use crate::settings::kinds::{Bytes, Int, Text, Timeout, Words};
+use crate::settings::kinds::{Bytes, Int, Ip, Text, Timeout, Words};
 
 settings! {
     /// Settings of every node: its listener and its log.
@@ -11,7 +11,7 @@ settings! {
         /// Port of the HTTP listener; 0 takes any free port.
         FN_PORT: Int<u16> = "8080" => port: u16;
         /// Address that the listeners bind, an IP address.
-        FN_BIND_ADDRESS: Int<std::net::IpAddr> = "0.0.0.0" => bind_address: std::net::IpAddr;
+        FN_BIND_ADDRESS: Ip = "0.0.0.0" => bind_address: std::net::IpAddr;
         /// Form of the log: `text` or `json`.
         FN_LOG_FORMAT: crate::telemetry::LogFormatKind = "text" => log_format: crate::telemetry::LogFormat;
         /// Least severe level that is logged: `trace`, `debug`, `info`, `warn`, `error`, `fatal` or `panic`. Anything else means `info`, with a warning.

@@ -1,7 +1,6 @@
 //! The kinds of settings: how text becomes a value, and how it is shown.
 
 use std::marker::PhantomData;
-use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -34,16 +33,35 @@ impl Kind for Bool {
 #[derive(Debug)]
 pub struct Int<T>(PhantomData<T>);
 
-impl<T> Kind for Int<T>
-where
-    T: FromStr,
-    T::Err: std::fmt::Display,
-{
-    type Value = T;
-    const NAME: &'static str = "integer";
+macro_rules! int {
+    ($($type:ty),+) => {$(
+        impl Kind for Int<$type> {
+            type Value = $type;
+            const NAME: &'static str = "integer";
 
-    fn parse(text: &str) -> Result<T, String> {
-        text.parse().map_err(|error: T::Err| error.to_string())
+            fn parse(text: &str) -> Result<$type, String> {
+                let expected = || {
+                    format!("not a whole number from {} to {}", <$type>::MIN, <$type>::MAX)
+                };
+                text.parse().map_err(|_| expected())
+            }
+        }
+    )+};
+}
+
+int!(u16, u32, u64, i64);
+
+/// An IP address.
+#[derive(Debug)]
+pub struct Ip;
+
+impl Kind for Ip {
+    type Value = std::net::IpAddr;
+    const NAME: &'static str = "IP address";
+
+    fn parse(text: &str) -> Result<Self::Value, String> {
+        text.parse()
+            .map_err(|_| "not an IP address such as 127.0.0.1 or ::1".to_owned())
     }
 }
 
@@ -174,6 +192,15 @@ mod tests {
         }
         for text in ["", "yes", "tRUE", " true"] {
             assert!(Bool::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_does_not_fit_is_told_what_would() {
+        assert_eq!(Int::<u16>::parse("65535"), Ok(65535));
+        for text in ["65536", "-1", "80a", ""] {
+            let error = Int::<u16>::parse(text).expect_err(text);
+            assert_eq!(error, "not a whole number from 0 to 65535");
         }
     }
 

@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(
             errors(outcome),
             [
-                "error invalid FN_NUMBER=70000 (from hearth.toml): number too large to fit in target type",
+                "error invalid FN_NUMBER=70000 (from hearth.toml): not a whole number from 0 to 65535",
                 "error invalid FN_TRUTH=maybe (from hearth.toml): neither true nor false",
                 "error FN_TEXT and FN_TEXT_FILE are both given (from flag)",
                 "error invalid FN_URL=u:****@host (from environment): not a URL",
@@ -520,7 +520,7 @@ mod tests {
         assert_eq!(
             errors(outcome),
             [
-                "error invalid FN_NUMBER=x (from /run/number, named by the environment): invalid digit found in string"
+                "error invalid FN_NUMBER=x (from /run/number, named by the environment): not a whole number from 0 to 65535"
             ]
         );
     }

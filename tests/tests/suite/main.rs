@@ -12,6 +12,7 @@ mod headers;
 mod hostile_answers;
 mod images;
 mod invoke;
+mod netns;
 mod python;
 mod recovery;
 mod startup;

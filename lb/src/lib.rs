@@ -6,6 +6,7 @@ pub mod front_door;
 pub mod metrics;
 pub mod placement;
 pub mod runner;
+pub mod simulator;
 
 pub use front_door::{FrontDoor, FrontDoorParts};
 pub use metrics::FrontDoorMetrics;

@@ -19,12 +19,13 @@ mod ch;
 mod ewma;
 mod functions;
 mod health;
-mod jump_hash;
+pub(crate) mod jump_hash;
 mod naive;
-mod random;
+pub(crate) mod random;
 mod ring;
-mod runner;
+pub(crate) mod runner;
 mod settings;
+mod slowness;
 mod wait;
 
 pub use fleet::Fleet;

@@ -31,11 +31,18 @@ impl Placer for Ewma {
             return None;
         }
         let fits = |runner: &Runner| runner.is_open() && !ask.tried.contains(&runner.id);
+        let telling = || {
+            let known = fleet.function(&ask.slot_key, |function| function.is_telling());
+            known.unwrap_or(false) || fleet.is_trial_overdue(now)
+        };
         fleet
-            .trial(now, |runner| !ask.tried.contains(&runner.id))
+            .trial(now, telling, |runner| !ask.tried.contains(&runner.id))
             .or_else(|| warm(fleet, ask, now, fits))
             .or_else(|| {
                 let members = fleet.members();
+                // Not where a container was refused a moment ago: who waits for the fleet to change
+                // must not flood one that is full.
+                let fits = |runner: &Runner| fits(runner) && !runner.is_full(now);
                 home(fleet, &members, ask, now, fits)
                     .or_else(|| best_of_few(fleet, &members, ask, now, fits))
             })
@@ -71,12 +78,12 @@ fn home(
 ) -> Option<RunnerId> {
     let settings = fleet.settings();
     let longest = settings.acceptable_wait.as_secs_f64();
-    let mean = (fleet.load() + 1.0) / members.capacity().max(1.0);
+    let mean = (fleet.load() + 1.0) / fleet.capacity();
     members
         .ring()
         .candidates(ask.fn_id)
         .take(CANDIDATES)
-        .filter(|runner| fits(runner) && !runner.is_full(now))
+        .filter(|runner| fits(runner))
         // At least one call may be anywhere.
         .filter(|runner| runner.load() == 0 || share(runner) <= settings.load_bound * mean)
         .find(|runner| {
@@ -100,13 +107,12 @@ fn best_of_few(
     let cost = |runner: &Arc<Runner>| {
         let wait = runner.judged().wait.read(now, settings.wait_half_life);
         let patience = settings.acceptable_wait.as_secs_f64().max(1e-3);
-        let full = if runner.is_full(now) { 4.0 } else { 1.0 };
         let room = if runner.has_room(ask.memory_mb) {
             1.0
         } else {
             1.5
         };
-        share(runner) * (1.0 + wait / patience) * full * room
+        share(runner) * (1.0 + wait / patience) * room
     };
     let some = (0..COMPARED)
         .filter_map(|_| members.nth(fleet.random().below(members.len())))
@@ -124,5 +130,5 @@ fn best_of_few(
 
 /// How loaded a runner would be with this call, beside its capacity.
 fn share(runner: &Runner) -> f64 {
-    f64::from(runner.load() + 1) / runner.capacity()
+    f64::from(runner.load() + 1) / runner.capacity() as f64
 }

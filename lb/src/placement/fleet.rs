@@ -16,10 +16,10 @@ use self::events::{Ended, RunnerState, RunnerView};
 pub(crate) use self::members::Members;
 use self::members::Membership;
 use super::Now;
-use super::functions::{Function, Functions};
+use super::functions::{Function, Functions, Served};
 use super::health::{Event, Health};
 use super::random::Random;
-use super::runner::{Runner, RunnerId};
+use super::runner::{Runner, RunnerId, nanos};
 use super::settings::FleetSettings;
 
 /// After so many half-lives nothing is left of an average.
@@ -35,6 +35,12 @@ pub struct Fleet {
     ejections: Ejections,
     /// Calls of all runners, as far as is known.
     load: AtomicI64,
+    /// What all runners can do.
+    capacity: AtomicI64,
+    /// When the pause after the last refusal is over, in nanoseconds.
+    ask_again: AtomicU64,
+    /// When it was tidied last, in nanoseconds.
+    tidied: AtomicU64,
     generation: AtomicU64,
 }
 
@@ -49,6 +55,9 @@ impl Fleet {
             membership: Membership::default(),
             ejections: Ejections::default(),
             load: AtomicI64::new(0),
+            capacity: AtomicI64::new(0),
+            ask_again: AtomicU64::new(0),
+            tidied: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
     }
@@ -67,6 +76,7 @@ impl Fleet {
         _now: Now,
     ) -> Vec<RunnerId> {
         let ids = self.membership.add(runners);
+        self.sum_up();
         self.changed();
         ids
     }
@@ -95,10 +105,7 @@ impl Fleet {
         };
         runner.set_fed(true);
         if let Some(load) = &update.load {
-            let before = runner.load();
-            runner.set_load(load);
-            let difference = i64::from(runner.load()) - i64::from(before);
-            self.load.fetch_add(difference, Ordering::Relaxed);
+            self.reload(&runner, |runner| runner.set_load(load));
         }
         if update.complete {
             let mut kept: Vec<_> = update
@@ -123,10 +130,7 @@ impl Fleet {
         let Some(runner) = self.members().get(runner).cloned() else {
             return;
         };
-        let before = runner.load();
-        runner.set_fed(false);
-        let difference = i64::from(before) - i64::from(runner.load());
-        self.load.fetch_sub(difference, Ordering::Relaxed);
+        self.reload(&runner, |runner| runner.set_fed(false));
     }
 
     /// A call was sent to a runner. Each is followed by one [`ended`](Self::ended).
@@ -147,34 +151,55 @@ impl Fleet {
         };
         runner.ended();
         self.load.fetch_sub(1, Ordering::Relaxed);
-        match how {
+        let event = match how {
+            Ended::Done { .. } => self.served(&runner, slot_key, how, now),
             Ended::Refused => {
                 self.functions.refused(slot_key, &runner, now);
                 runner.set_refused(now.saturating_add(self.settings.refused_pause));
+                self.ask_again(now);
+                Event::Void
             }
-            _ => {
-                let freed = matches!(how, Ended::Done { .. });
-                self.functions.ended(slot_key, &runner, freed, now);
+            Ended::Cancelled => {
+                self.functions.ended(slot_key, &runner, now);
+                Event::Void
             }
-        }
-        if let Ended::Done {
-            wait,
-            pulled: false,
-            ..
-        } = how
-        {
-            let half_life = self.settings.wait_half_life;
-            self.functions
-                .waited(slot_key, &runner, wait, now, half_life);
-            runner.judged().wait.add_peak(wait, now, half_life);
-        }
-        let event = match how {
-            Ended::Done { .. } => Event::Good,
-            Ended::Refused | Ended::Cancelled => Event::Void,
-            Ended::Unreachable | Ended::Failed => Event::Failure,
+            Ended::Unreachable | Ended::Failed => {
+                self.functions.ended(slot_key, &runner, now);
+                self.ask_again(now);
+                Event::Failure
+            }
         };
         self.judge(&runner, event, now);
         self.changed();
+    }
+
+    /// Takes in a call that was answered; whether the runner is slow.
+    fn served(&self, runner: &Arc<Runner>, key: &SlotKey, how: Ended, now: Now) -> Event {
+        let Ended::Done {
+            wait,
+            pulled,
+            took,
+            execution,
+        } = how
+        else {
+            return Event::Void;
+        };
+        let half_life = self.settings.wait_half_life;
+        let served = Served {
+            wait: (!pulled).then_some(wait),
+            // What the runner adds counts as well as what the function needs.
+            took: took.saturating_sub(wait).max(execution),
+            half_life,
+        };
+        let distance = self.functions.served(key, runner, served, now);
+        self.compare(runner, distance, served.wait, now)
+    }
+
+    /// Calls that found no runner may try it again a while after a failed attempt, though nothing
+    /// is reported by then.
+    fn ask_again(&self, now: Now) {
+        let at = now.saturating_add(self.settings.refused_pause);
+        self.ask_again.fetch_max(nanos(at), Ordering::Relaxed);
     }
 
     /// A runner's health; `None` if it is not known.
@@ -212,12 +237,20 @@ impl Fleet {
         let kept = self.settings.wait_half_life.saturating_mul(FADED);
         let kept = kept.max(self.settings.warm_without_feed);
         self.functions.tidy(now.saturating_sub(kept));
-        let load = self
-            .members()
-            .iter()
-            .map(|runner| i64::from(runner.load()))
-            .sum();
+        let last = Now::from_nanos(self.tidied.swap(nanos(now), Ordering::Relaxed));
+        self.allow_trial(now.saturating_sub(last));
+        self.sum_up();
+    }
+
+    /// Counts load and capacity anew: between events of several threads a little may get lost.
+    fn sum_up(&self) {
+        let (mut load, mut capacity) = (0_i64, 0_i64);
+        for runner in self.members().iter() {
+            load = load.saturating_add(i64::from(runner.load()));
+            capacity = capacity.saturating_add_unsigned(runner.capacity());
+        }
         self.load.store(load, Ordering::Relaxed);
+        self.capacity.store(capacity, Ordering::Relaxed);
     }
 
     /// All runners, in the order of their addresses.
@@ -274,6 +307,21 @@ impl Fleet {
     /// Calls of all runners, as far as is known.
     pub(crate) fn load(&self) -> f64 {
         self.load.load(Ordering::Relaxed).max(0) as f64
+    }
+
+    /// What all runners can do.
+    pub(crate) fn capacity(&self) -> f64 {
+        self.capacity.load(Ordering::Relaxed).max(1) as f64
+    }
+
+    /// Changes a runner's numbers and keeps the sums in step.
+    fn reload(&self, runner: &Runner, change: impl FnOnce(&Runner)) {
+        let (load, capacity) = (i64::from(runner.load()), runner.capacity());
+        change(runner);
+        let more = i64::from(runner.load()) - load;
+        self.load.fetch_add(more, Ordering::Relaxed);
+        let more = runner.capacity().wrapping_sub(capacity).cast_signed();
+        self.capacity.fetch_add(more, Ordering::Relaxed);
     }
 
     fn health_of(runner: &Runner) -> Health {

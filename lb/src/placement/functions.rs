@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use super::Now;
 use super::fleet::events::FunctionState;
 use super::runner::{Runner, RunnerId};
+use super::slowness::{Distance, Usual};
 use super::wait::WaitAverage;
 
 const SHARDS: usize = 64;
@@ -36,6 +37,18 @@ pub(crate) struct Function {
     places: Vec<Place>,
     /// Those with an idle container, in no order.
     idle: Vec<(RunnerId, Arc<Runner>)>,
+    usual: Usual,
+}
+
+/// A call that a function has answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Served {
+    /// How long it waited, if that says something about the next one.
+    pub(crate) wait: Option<Duration>,
+    /// How long it took after that.
+    pub(crate) took: Duration,
+    /// In which time a mean wait halves without calls.
+    pub(crate) half_life: Duration,
 }
 
 /// One runner, as one function sees it.
@@ -77,14 +90,10 @@ impl Functions {
         });
     }
 
-    /// Notes that a call ended; `freed`: and left a container behind.
-    pub(crate) fn ended(&self, key: &SlotKey, runner: &Arc<Runner>, freed: bool, now: Now) {
+    /// Notes that a call ended, and with it perhaps its container.
+    pub(crate) fn ended(&self, key: &SlotKey, runner: &Arc<Runner>, now: Now) {
         self.change(key, runner, now, false, |place| {
             place.own = place.own.saturating_sub(1);
-            if freed {
-                let most = place.containers.saturating_sub(place.own);
-                place.idle = (place.idle + 1).min(most);
-            }
         });
     }
 
@@ -96,18 +105,32 @@ impl Functions {
         });
     }
 
-    /// Notes how long a call waited.
-    pub(crate) fn waited(
+    /// Notes that the function was served: it left a container behind. Returns how far its time
+    /// was from the usual.
+    pub(crate) fn served(
         &self,
         key: &SlotKey,
         runner: &Arc<Runner>,
-        wait: Duration,
+        served: Served,
         now: Now,
-        half_life: Duration,
-    ) {
-        self.change(key, runner, now, false, |place| {
-            place.wait.add(wait, now, half_life)
-        });
+    ) -> Option<Distance> {
+        let mut shard = self.shard(key);
+        let function = shard.functions.get_mut(key)?;
+        if let Ok(index) = function.find(runner.id) {
+            function.change(index, |place| {
+                place.own = place.own.saturating_sub(1);
+                let most = place.containers.saturating_sub(place.own);
+                place.idle = (place.idle + 1).min(most);
+                if let Some(wait) = served.wait {
+                    place.wait.add(wait, now, served.half_life);
+                }
+                place.touched = now;
+            });
+        }
+        let counts = runner.is_open();
+        function
+            .usual
+            .compare(key, runner.id, served.took, now, counts)
     }
 
     /// Takes in what a runner tells of a function.
@@ -238,7 +261,7 @@ impl Shard {
             let gone = had - function.places.len();
             if gone > 0 {
                 *places -= gone;
-                let Function { places, idle } = function;
+                let Function { places, idle, .. } = function;
                 idle.retain(|(id, _)| find(places, *id).is_ok());
             }
             !function.places.is_empty()
@@ -261,6 +284,11 @@ impl Function {
                         .find(runner.id)
                         .is_ok_and(|index| self.places[index].touched >= since)
             })
+    }
+
+    /// Whether a call of it tells soon whether a runner is slow.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.usual.is_telling()
     }
 
     /// How many runners have an idle container.

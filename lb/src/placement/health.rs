@@ -226,9 +226,10 @@ impl State {
                 cause: Cause::Failures,
                 times,
             } => until.saturating_add(length(times, settings).saturating_mul(UNPROBED - 1)),
-            Self::Trial { sent, .. } if sent < settings.trial_calls.max(1) => Now::ZERO,
+            // One call first; each good one earns it more, so that a bad trial costs little.
+            Self::Trial { sent, good, .. } if sent <= good.saturating_mul(2) => Now::ZERO,
             // Calls that have not ended: one more is given from time to time.
-            Self::Trial { last, .. } => last.saturating_add(settings.eject_first),
+            Self::Trial { last, .. } => last.saturating_add(settings.eject_longest),
         }
     }
 

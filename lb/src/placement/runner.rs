@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::Now;
 use super::fleet::events::NodeLoad;
 use super::health::State;
+use super::slowness::Slowness;
 use super::wait::WaitAverage;
 
 /// A runner, for as long as the load balancer knows it: small numbers, never given again.
@@ -21,6 +22,9 @@ impl fmt::Display for RunnerId {
 
 /// A runner's CPU if it does not tell: only matters beside runners that do.
 const CPU_MILLIS: u64 = 8_000;
+
+/// What is believed at most.
+const MOST_CPU_MILLIS: u64 = 100_000_000;
 
 /// One runner's numbers.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct Runner {
     out: AtomicBool,
     /// Until when it is asked for no new container, in nanoseconds.
     refused_until: AtomicU64,
+    /// What `judged.slowness` says, as the bits of an f64; not a number if it does not know yet.
+    slowness: AtomicU64,
     pub(crate) judged: Mutex<Judged>,
 }
 
@@ -49,6 +55,7 @@ pub(crate) struct Runner {
 pub(crate) struct Judged {
     pub(crate) state: State,
     pub(crate) wait: WaitAverage,
+    pub(crate) slowness: Slowness,
 }
 
 impl Runner {
@@ -65,6 +72,7 @@ impl Runner {
             draining: AtomicBool::new(false),
             out: AtomicBool::new(false),
             refused_until: AtomicU64::new(0),
+            slowness: AtomicU64::new(f64::NAN.to_bits()),
             judged: Mutex::default(),
         }
     }
@@ -81,10 +89,14 @@ impl Runner {
     }
 
     /// How much it can do beside others: its CPU if it tells, times its weight.
-    pub(crate) fn capacity(&self) -> f64 {
+    pub(crate) fn capacity(&self) -> u64 {
         let told = self.cpu_millis.load(Ordering::Relaxed);
-        let cpu = if told == 0 { CPU_MILLIS } else { told };
-        cpu as f64 * f64::from(self.weight)
+        let cpu = if told == 0 {
+            CPU_MILLIS
+        } else {
+            told.min(MOST_CPU_MILLIS)
+        };
+        cpu.saturating_mul(u64::from(self.weight))
     }
 
     /// Whether a container of this size fits without another one's end.
@@ -143,6 +155,17 @@ impl Runner {
             .store(load.memory_free_bytes, Ordering::Relaxed);
     }
 
+    /// How slow it is beside the usual times of its functions, as a logarithm.
+    pub(crate) fn slowness(&self) -> Option<f64> {
+        let mean = f64::from_bits(self.slowness.load(Ordering::Relaxed));
+        (!mean.is_nan()).then_some(mean)
+    }
+
+    pub(crate) fn set_slowness(&self, mean: Option<f64>) {
+        self.slowness
+            .store(mean.unwrap_or(f64::NAN).to_bits(), Ordering::Relaxed);
+    }
+
     pub(crate) fn begun(&self) {
         self.own.fetch_add(1, Ordering::Relaxed);
     }
@@ -161,6 +184,7 @@ impl Runner {
     }
 }
 
-fn nanos(time: Now) -> u64 {
+/// A time as an atomic can hold it.
+pub(crate) fn nanos(time: Now) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

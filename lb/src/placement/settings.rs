@@ -13,6 +13,8 @@ pub struct FleetSettings {
     pub eject_longest: Duration,
     /// Calls that a runner must serve well before it counts as healthy again.
     pub trial_calls: u32,
+    /// The share of calls that may go to runners on trial. One every five seconds may in any case.
+    pub trial_share: f64,
     /// A runner that needs so many times as long as the others for the same functions is ejected;
     /// 0 ejects none for being slow.
     pub slow_factor: f64,
@@ -40,12 +42,13 @@ impl Default for FleetSettings {
             eject_longest: Duration::from_secs(2),
             trial_calls: 5,
             slow_factor: 3.0,
-            slow_samples: 20,
+            slow_samples: 10,
+            trial_share: 0.005,
             load_bound: 1.25,
             acceptable_wait: Duration::from_millis(100),
             wait_half_life: Duration::from_secs(2),
             warm_without_feed: Duration::from_secs(10),
-            refused_pause: Duration::from_millis(100),
+            refused_pause: Duration::from_millis(50),
             places: 500_000,
         }
     }

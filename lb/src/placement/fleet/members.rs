@@ -47,11 +47,6 @@ impl Members {
             .ok()
     }
 
-    /// What all of them can do.
-    pub(crate) fn capacity(&self) -> f64 {
-        self.list.iter().map(|runner| runner.capacity()).sum()
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Runner>> {
         self.list.iter()
     }

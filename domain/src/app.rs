@@ -135,7 +135,7 @@ impl App {
         Ok(Self {
             id,
             name: draft.name,
-            config: env::patched(&ConfigMap::new(), &draft.config),
+            config: env::patched(&ConfigMap::new(), &draft.config)?,
             annotations: draft.annotations,
             syslog_url,
             shape: Shape::parse(&draft.shape)?,
@@ -156,7 +156,7 @@ impl App {
             return Err(ErrorCode::AppNameImmutable.into());
         }
         let mut next = self.clone();
-        next.config = env::patched(&self.config, &patch.config);
+        next.config = env::patched(&self.config, &patch.config)?;
         next.annotations = self.annotations.patched(&patch.annotations)?;
         match patch.syslog_url.as_deref() {
             None => {}

@@ -123,6 +123,9 @@ errors! {
     AnnotationValueTooLong: 400, User, "Invalid annotation value length, annotation values may not be larger than 512 bytes when serialized as JSON";
     AnnotationTooMany: 400, User, "Invalid annotation change, new key(s) exceed maximum permitted number of annotations keys (100)";
 
+    /// The original takes it, and no container of the function can be created.
+    ConfigInvalidKey: 400, User, "Invalid config key, config keys must be non-empty and without '='";
+
     /// spec/01 1.7
     InvalidCpus: 400, User, "Cpus is invalid. Value should be either between [0.000 and 1024.000] or [0m and 1024000m] milliCPU units";
 

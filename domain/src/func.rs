@@ -157,7 +157,7 @@ impl Func {
             memory: default_when_zero(draft.memory, DEFAULT_MEMORY_MB),
             timeout: default_when_zero(draft.timeout, DEFAULT_TIMEOUT_SECONDS),
             idle_timeout: default_when_zero(draft.idle_timeout, DEFAULT_IDLE_TIMEOUT_SECONDS),
-            config: env::patched(&ConfigMap::new(), &draft.config),
+            config: env::patched(&ConfigMap::new(), &draft.config)?,
             annotations: draft.annotations,
             created_at: now,
             updated_at: now,
@@ -180,7 +180,7 @@ impl Func {
         next.memory = default_when_zero(patch.memory, self.memory);
         next.timeout = default_when_zero(patch.timeout, self.timeout);
         next.idle_timeout = default_when_zero(patch.idle_timeout, self.idle_timeout);
-        next.config = env::patched(&self.config, &patch.config);
+        next.config = env::patched(&self.config, &patch.config)?;
         check_values(&next.image, next.timeout, next.idle_timeout, next.memory)?;
         next.annotations = self.annotations.patched(&patch.annotations)?;
         if next != *self {

@@ -317,6 +317,17 @@ impl Shared {
             } if message.to_ascii_lowercase().contains("no such image") => {
                 ApiError::from(ErrorCode::ServerBusy).detail(error)
             }
+            // An engine wants a few MiB for each container; how many is for the engine to say.
+            EngineError::Refused {
+                status: 400,
+                message,
+            } if message
+                .to_ascii_lowercase()
+                .contains("minimum memory limit") =>
+            {
+                let text = ErrorCode::ResourcesImpossible.text();
+                ApiError::with_message(ErrorCode::ResourcesImpossible, format!("{text}: {message}"))
+            }
             _ => error.into_api("create_container"),
         }
     }

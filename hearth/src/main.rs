@@ -77,6 +77,34 @@ fn main() -> ExitCode {
     reason = "the last word of a command that failed"
 )]
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("hearth: {error:#}");
+    eprintln!("hearth: {}", with_causes(error));
     ExitCode::FAILURE
+}
+
+/// An error and its causes, each told once: many errors end with their cause as it is.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::with_causes;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let error = anyhow!("gone")
+            .context("no file: gone")
+            .context("FN_DB_URL");
+        assert_eq!(with_causes(&error), "FN_DB_URL: no file: gone");
+    }
 }

@@ -45,13 +45,21 @@ pub(crate) async fn start(
     };
     let total = totals::detect(Path::new("/"), &caps)?;
     let socket_dirs = SocketDirConfig {
-        path: path(&config.iofs_path),
+        // The engine wants a whole path.
+        path: path(&config.iofs_path)
+            .map(std::path::absolute)
+            .transpose()
+            .context("FN_IOFS_PATH")?,
         docker_path: text(&config.iofs_mount_root),
         tmpfs: config.iofs_enable_tmpfs,
         tmpfs_opts: config.iofs_opts.clone(),
         unprivileged: !config.disable_unprivileged_containers,
     };
     SocketDir::remove_stale(&socket_dirs);
+    SocketDir::probe(&socket_dirs).with_context(|| match config.iofs_enable_tmpfs {
+        true => "no socket directory can be made with FN_IOFS_PATH, FN_IOFS_TMPFS and FN_IOFS_OPTS",
+        false => "no socket directory can be made in FN_IOFS_PATH",
+    })?;
     let driver = DockerDriver::connect(docker(config, &socket_dirs), registrations.docker)
         .await
         .context("the Docker engine cannot be used")?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use api_node::LocalControlPlane;
 use api_node::rest::{self, ApiSettings, ApiState};
 use api_node::store::{self, OpenOptions};
@@ -55,7 +56,9 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Up> {
         clock: store::wall_clock(),
         cancel: shutdown.token().clone(),
     };
-    let store = store::open(&configuration.api.db_url, options).await?;
+    let store = store::open(&configuration.api.db_url, options)
+        .await
+        .context("FN_DB_URL")?;
     let agent = agent::start(&configuration.runner, registrations, Arc::clone(&ids)).await?;
 
     let control_plane = LocalControlPlane::new(Arc::clone(&store));

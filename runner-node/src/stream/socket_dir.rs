@@ -90,6 +90,14 @@ impl SocketDir {
             .map_err(|error| ApiError::internal(format_args!("socket directory: {error}")))
     }
 
+    /// Makes a directory and removes it, to find out whether that works.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn probe(config: &SocketDirConfig) -> io::Result<()> {
+        Self::try_create(config).map(drop)
+    }
+
     fn try_create(config: &SocketDirConfig) -> io::Result<Self> {
         let base = config.base();
         std::fs::create_dir_all(&base)?;

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod answers;
+mod bad_settings;
 mod capacity;
 mod containers;
 mod detached;

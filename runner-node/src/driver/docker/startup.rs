@@ -21,7 +21,7 @@ const LOAD_LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The engine cannot be reached, or does not answer as one.
-    #[error("cannot connect to the docker engine: {0}")]
+    #[error("cannot connect to the docker engine (FN_DOCKER_HOST): {0}")]
     Unreachable(String),
     /// The engine is older than what the driver needs.
     #[error("docker version is too old. Required: {required} Found: {found}")]
@@ -32,7 +32,7 @@ pub enum ConnectError {
         found: String,
     },
     /// The archive of images could not be loaded.
-    #[error("cannot load images from {path}: {reason}")]
+    #[error("FN_DOCKER_LOAD_FILE: cannot load images from {path}: {reason}")]
     LoadFile {
         /// The archive.
         path: String,
@@ -40,11 +40,19 @@ pub enum ConnectError {
         reason: String,
     },
     /// The credentials in the configuration cannot be read.
-    #[error("invalid registry credentials: {0}")]
+    #[error("FN_DOCKER_AUTH: invalid registry credentials: {0}")]
     RegistryAuth(String),
     /// The state directory cannot be used.
-    #[error("the state directory cannot be used: {0}")]
+    #[error("FN_IOFS_PATH: the state directory cannot be used: {0}")]
     StateDir(#[from] std::io::Error),
+    /// A network that containers are to be put into.
+    #[error("FN_DOCKER_NETWORKS: {name}: {reason}")]
+    Network {
+        /// The network.
+        name: String,
+        /// What the engine says.
+        reason: String,
+    },
 }
 
 impl From<EngineError> for ConnectError {
@@ -65,6 +73,16 @@ pub(super) async fn connect(
         .call("docker_version", engine.docker().version())
         .await?;
     check_version(version.version.as_deref().unwrap_or_default())?;
+    for name in &config.networks {
+        let request = engine.docker().inspect_network(name, None);
+        engine
+            .call("docker_inspect_network", request)
+            .await
+            .map_err(|error| ConnectError::Network {
+                name: name.clone(),
+                reason: error.to_string(),
+            })?;
+    }
     if let Some(path) = &config.load_file {
         load(&engine, path)
             .await

@@ -11,6 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::bench::{DockerBench, unique};
 use crate::driver::contract::{self, Behaviour, Bench as _, directory, eventually};
+use crate::driver::docker::engine;
 use crate::driver::docker::error::EngineError;
 use crate::driver::docker::removal;
 use crate::driver::{Container, ContainerSpec, Driver as _, SocketMount};
@@ -129,19 +130,16 @@ async fn a_volume_is_mounted_whole() {
 #[tokio::test]
 async fn containers_are_spread_over_networks() {
     let names = [unique(), unique()];
-    let bench = DockerBench::with(|config| config.networks = names.clone().into()).await;
+    let client = engine::client(None).expect("a client");
     for name in &names {
         let request = NetworkCreateRequest {
             name: name.clone(),
             internal: Some(true),
             ..NetworkCreateRequest::default()
         };
-        bench
-            .client
-            .create_network(request)
-            .await
-            .expect("a network");
+        client.create_network(request).await.expect("a network");
     }
+    let bench = DockerBench::with(|config| config.networks = names.clone().into()).await;
     let mut containers = Vec::new();
     let mut used = Vec::new();
     for at in 0..3 {
@@ -382,6 +380,21 @@ async fn where_control_groups_are_out_of_reach_the_engine_freezes() {
     let pauses =
         r#"fn_docker_api_latency_count{api_name="docker_pause_container",api_status="200"}"#;
     assert_eq!(bench.metric(pauses), "4");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn less_memory_than_the_engine_allows_is_the_callers_fault() {
+    let bench = DockerBench::new().await;
+    let mut function = bench.function();
+    function.memory_mb = 1;
+    let created = bench.driver.create(bench.script_of(&function, ":")).await;
+    let error = created.map(|_| ()).expect_err("too little");
+    assert_eq!(error.code(), ErrorCode::ResourcesImpossible);
+    assert!(
+        error.message().to_lowercase().contains("minimum memory"),
+        "{error}"
+    );
     bench.end().await;
 }
 

@@ -179,6 +179,11 @@ async fn a_start_that_cannot_work_says_so() {
     config.state_dir = "/proc".into();
     let error = connect(config).await.map(|_| ()).expect_err("no directory");
     assert!(matches!(error, ConnectError::StateDir(_)), "{error}");
+    let mut config = bench.config();
+    config.networks = vec!["bridge".to_owned(), "nowhere".to_owned()];
+    let error = connect(config).await.map(|_| ()).expect_err("no network");
+    let text = error.to_string();
+    assert!(text.starts_with("FN_DOCKER_NETWORKS: nowhere: "), "{text}");
     bench.end().await;
 }
 

@@ -94,6 +94,8 @@ errors! {
     FnNotFound: 404, User, "Fn not found";
     FnIdMismatch: 400, User, "Fn ID in path does not match that in body";
     FnMissingId: 400, User, "Missing Fn ID";
+    /// spec/07 7.6: the image of a runner's status is not for calls.
+    FnInvalidImage: 400, User, "Invalid Fn image";
 
     /// spec/01 1.5
     TriggerMissingListAppId: 400, User, "Missing App ID on Trigger";
@@ -193,6 +195,7 @@ pub struct ApiError {
     status: u16,
     message: Cow<'static, str>,
     detail: Option<Arc<str>>,
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
@@ -207,6 +210,12 @@ impl ApiError {
     /// Answers with `status` instead of the table's, as for a registry's 4xx.
     pub fn status_override(mut self, status: u16) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Tells the client to come back after so many seconds, instead of what the table says.
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -236,6 +245,11 @@ impl ApiError {
         &self.message
     }
 
+    /// Seconds for the header `Retry-After`, where the answer carries one.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after.or(self.code.retry_after_seconds())
+    }
+
     /// What happened inside, for logs only.
     pub fn internal_detail(&self) -> Option<&str> {
         self.detail.as_deref()
@@ -249,6 +263,7 @@ impl From<ErrorCode> for ApiError {
             status: code.status(),
             message: Cow::Borrowed(code.text()),
             detail: None,
+            retry_after: None,
         }
     }
 }

@@ -65,6 +65,13 @@ impl SlotKey {
     }
 }
 
+impl From<[u8; 32]> for SlotKey {
+    /// The key as another node tells it.
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl fmt::Display for SlotKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

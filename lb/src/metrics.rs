@@ -3,6 +3,8 @@
 //! Labels that clients and functions choose are bounded, so that nobody can fill the registry: verbs by
 //! a list, FDK versions and the sum of all series by number.
 
+mod placer;
+
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use nodekit::api_metrics::{AnswerMetrics, ApiMetrics, RequestLabels, ResponseLabels};
 use nodekit::exchange::CallTimings;
 use nodekit::metrics::{Histogram, Metrics, buckets};
+
+pub use placer::PlacerMetrics;
 
 static FN_FDK_VERSION: HeaderName = HeaderName::from_static("fn-fdk-version");
 

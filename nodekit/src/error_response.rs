@@ -21,7 +21,7 @@ pub fn response<B: From<Bytes>>(error: &ApiError) -> Response<B> {
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    if let Some(seconds) = error.code().retry_after_seconds() {
+    if let Some(seconds) = error.retry_after_seconds() {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
@@ -56,6 +56,9 @@ mod tests {
         let response: Response<Bytes> = response(&ErrorCode::ServerBusy.into());
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[RETRY_AFTER], "15");
+        let error = ApiError::from(ErrorCode::ServerBusy).retry_after(3);
+        let response: Response<Bytes> = super::response(&error);
+        assert_eq!(response.headers()[RETRY_AFTER], "3");
     }
 
     #[test]

@@ -87,6 +87,9 @@ impl<'a> Caller<'a> {
             if timings_asked {
                 timings::tell(&mut headers, &answer.timings);
             }
+            if self.shared.parts.runner.tells_wait() {
+                timings::tell_wait(&mut headers, &answer.timings);
+            }
             let mut response = Response::new(body);
             *response.headers_mut() = headers;
             Ok((response, counted))
@@ -131,6 +134,9 @@ impl<'a> Caller<'a> {
             }
             if timings_asked {
                 timings::tell(&mut headers, &answer.timings);
+            }
+            if self.shared.parts.runner.tells_wait() {
+                timings::tell_wait(&mut headers, &answer.timings);
             }
             let mut response = Response::new(body);
             *response.status_mut() = status;

@@ -7,8 +7,20 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nodekit::exchange::CallTimings;
 
+use crate::go_duration;
+
 static FN_TIMINGS: HeaderName = HeaderName::from_static("fn-timings");
 static SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+static XXX_FXLB_WAIT: HeaderName = HeaderName::from_static("xxx-fxlb-wait");
+
+/// Tells how long the call waited, in the original's header (spec/07 7.3).
+pub(super) fn tell_wait(headers: &mut HeaderMap, timings: &CallTimings) {
+    if let Ok(value) = HeaderValue::try_from(go_duration::format(timings.scheduling)) {
+        // A full map has no room for what is only information.
+        let _ = headers.try_insert(&XXX_FXLB_WAIT, value);
+    }
+}
 
 /// Whether the client asks for them.
 pub(super) fn asked(headers: &HeaderMap) -> bool {

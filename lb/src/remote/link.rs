@@ -1,0 +1,239 @@
+//! The connections to one runner: several, each opened again when it ends.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connection::{Connection, Opened, Rpc, Uris, handshake};
+use super::connector::Connector;
+use crate::runners::BackOff;
+
+/// A connection that lived so long was a good one: the next is tried soon again.
+const GOOD_LIFE: Duration = Duration::from_secs(5);
+
+/// How connections to runners are kept.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// Connections per runner.
+    pub connections: usize,
+    /// The longest time to open one.
+    pub connect_timeout: Duration,
+    /// For how long a runner that has calls may give no sign of life after it was asked.
+    pub silence: Duration,
+    /// Randomness for back-off.
+    pub random: fn() -> u64,
+}
+
+/// The connections to one runner.
+#[derive(Debug)]
+pub struct Link {
+    slots: Vec<Slot>,
+    changes: watch::Sender<()>,
+    connect_timeout: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Slot(Mutex<SlotState>);
+
+#[derive(Debug, Default)]
+enum SlotState {
+    #[default]
+    Connecting,
+    Open(Arc<Connection>),
+    Broken,
+}
+
+/// Why no stream was opened: nothing of the call was sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error("no connection to the runner")]
+    NoConnection,
+    #[error("no stream could be opened: {0}")]
+    Refused(String),
+}
+
+impl Link {
+    /// Opens the connections and keeps them open until `stop`. Those that have streams then live
+    /// on until these are over.
+    ///
+    /// # Errors
+    /// `address` is no `host:port`.
+    pub(crate) fn start(
+        address: &str,
+        connector: &Arc<dyn Connector>,
+        settings: &LinkSettings,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Option<Arc<Self>> {
+        let uris = Arc::new(Uris::new(address)?);
+        let link = Arc::new(Self {
+            slots: (0..settings.connections.max(1))
+                .map(|_| Slot::default())
+                .collect(),
+            changes: watch::Sender::new(()),
+            connect_timeout: settings.connect_timeout,
+        });
+        for slot in 0..link.slots.len() {
+            let keeper = Keeper {
+                link: Arc::clone(&link),
+                slot,
+                address: Arc::from(address),
+                uris: Arc::clone(&uris),
+                connector: Arc::clone(connector),
+                settings: settings.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn(keeper.keep());
+        }
+        Some(link)
+    }
+
+    /// Opens a stream on the connection with the fewest. Waits for a connection only if one is
+    /// being opened.
+    pub(crate) async fn open(&self, rpc: Rpc) -> Result<Opened, OpenError> {
+        let mut open = self.connections();
+        if open.is_empty() {
+            open = self.first_connections().await?;
+        }
+        open.sort_by_key(|connection| connection.in_flight());
+        let mut refused = OpenError::NoConnection;
+        for connection in open {
+            match connection.open(rpc).await {
+                Ok(opened) => return Ok(opened),
+                // It is closing. Another one may not be.
+                Err(error) => refused = OpenError::Refused(error.to_string()),
+            }
+        }
+        Err(refused)
+    }
+
+    /// Whether any connection is open.
+    pub(crate) fn is_connected(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| matches!(*slot.lock(), SlotState::Open(_)))
+    }
+
+    /// Changes when a connection is opened or ends.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        let open = self.slots.iter().filter_map(|slot| match &*slot.lock() {
+            SlotState::Open(connection) => Some(Arc::clone(connection)),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    fn is_connecting(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| matches!(*slot.lock(), SlotState::Connecting))
+    }
+
+    async fn first_connections(&self) -> Result<Vec<Arc<Connection>>, OpenError> {
+        let mut changes = self.changes.subscribe();
+        let waiting = async {
+            loop {
+                let open = self.connections();
+                if !open.is_empty() {
+                    return Ok(open);
+                }
+                if !self.is_connecting() || changes.changed().await.is_err() {
+                    return Err(OpenError::NoConnection);
+                }
+            }
+        };
+        let waited = tokio::time::timeout(self.connect_timeout, waiting).await;
+        waited.unwrap_or(Err(OpenError::NoConnection))
+    }
+
+    fn set(&self, slot: usize, state: SlotState) {
+        if let Some(slot) = self.slots.get(slot) {
+            *slot.lock() = state;
+        }
+        self.changes.send_replace(());
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps one of the connections.
+struct Keeper {
+    link: Arc<Link>,
+    slot: usize,
+    address: Arc<str>,
+    uris: Arc<Uris>,
+    connector: Arc<dyn Connector>,
+    settings: LinkSettings,
+    stop: CancellationToken,
+}
+
+impl Keeper {
+    async fn keep(self) {
+        let mut back_off = BackOff::new(self.settings.random);
+        loop {
+            self.link.set(self.slot, SlotState::Connecting);
+            let Some(opened) = self.stop.run_until_cancelled(self.connect()).await else {
+                return self.link.set(self.slot, SlotState::Broken);
+            };
+            let since = Instant::now();
+            let why = match opened {
+                Ok((connection, driving)) => {
+                    self.link
+                        .set(self.slot, SlotState::Open(Arc::new(connection)));
+                    self.drive(driving).await
+                }
+                Err(why) => why,
+            };
+            self.link.set(self.slot, SlotState::Broken);
+            tracing::debug!(runner = %self.address, why, "no connection to a runner");
+            if since.elapsed() >= GOOD_LIFE {
+                back_off.reset();
+            }
+            let pause = tokio::time::sleep(back_off.next());
+            if self.stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn connect(
+        &self,
+    ) -> Result<(Connection, impl Future<Output = String> + Send + use<>), String> {
+        let connecting = async {
+            let io = self.connector.connect(&self.address).await;
+            let io = io.map_err(|error| error.to_string())?;
+            let opened = handshake(
+                io,
+                Arc::clone(&self.uris),
+                self.settings.silence,
+                self.stop.clone(),
+            )
+            .await;
+            opened.map_err(|error| error.to_string())
+        };
+        let connected = tokio::time::timeout(self.settings.connect_timeout, connecting).await;
+        connected.unwrap_or_else(|_| Err("no connection in time".to_owned()))
+    }
+
+    /// Drives a connection to its end. When this is to stop, the streams that are open go on, and
+    /// the connection is over when the last of them is.
+    async fn drive(&self, driving: impl Future<Output = String>) -> String {
+        let mut driving = std::pin::pin!(driving);
+        tokio::select! {
+            why = &mut driving => return why,
+            () = self.stop.cancelled() => {}
+        }
+        self.link.set(self.slot, SlotState::Broken);
+        driving.await
+    }
+}

@@ -27,6 +27,8 @@ settings! {
         FN_HOT_POLL_MSECS: Millis = "200" => hot_poll_msecs: Option<Duration>;
         /// How long a function's queue is kept without a call.
         FN_HOT_LAUNCHER_TIMEOUT_MSECS: Millis = "3600000" => hot_launcher_timeout_msecs: Option<Duration>;
+        /// Longest time that a call of a load balancer waits for a container before it is refused and may be tried elsewhere; a negative number is as long as the load balancer waits.
+        FN_CALL_WAIT_MSECS: Millis = "360000" => call_wait_msecs: Option<Duration>;
         /// Time for pulling an image.
         FN_HOT_PULL_TIMEOUT_MSECS: Millis = "600000" => hot_pull_timeout_msecs: Option<Duration>;
         /// Time from the start of a container to its open socket.
@@ -77,6 +79,14 @@ settings! {
         FN_IMAGE_PULL_ATTEMPTS: Int<u32> = "1" => image_pull_attempts: u32;
         /// Measure what each container uses, for the metrics `fn_docker_stats_*`; costs the engine about a thousandth of a CPU for each container.
         FN_CONTAINER_STATS: Bool = "false" => container_stats: bool;
+        /// Image that is run to tell how the runner is; empty tells its numbers of calls alone. Functions cannot use it.
+        FN_STATUS_IMAGE: Text = "" => status_image: String;
+        /// File without which that image gets no network; empty always gives it one.
+        FN_STATUS_NETWORK_BARRIER: Text = "" => status_network_barrier: String;
+        /// Shortest time between two updates of the runner's state for a load balancer.
+        FN_STATE_INTERVAL_MSECS: Millis = "20" => state_interval_msecs: Option<Duration>;
+        /// Longest time between two such updates: a load balancer that hears nothing for longer takes the runner for lost.
+        FN_STATE_HEARTBEAT_MSECS: Millis = "1000" => state_heartbeat_msecs: Option<Duration>;
         /// Accept images that declare a volume.
         FN_IMAGE_ENABLE_VOLUME: Bool = "false" => image_enable_volume: bool;
     }

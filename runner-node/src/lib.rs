@@ -5,6 +5,7 @@ pub mod agent;
 pub mod config;
 pub mod driver;
 pub mod evictor;
+pub mod grpc;
 pub mod metrics;
 pub mod resources;
 pub mod stream;

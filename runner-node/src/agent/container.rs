@@ -80,14 +80,17 @@ struct Started {
 
 /// Starts a container. When that fails, everything is gone before the resources are given back.
 async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Started, ApiError> {
+    let began = Instant::now();
     let mut directory = SocketDir::create(&shared.socket_dirs)?;
-    let (engine, link, cold_start) = match come_up(shared, function, &mut directory).await {
+    let prepare = began.elapsed();
+    let (engine, link, mut cold_start) = match come_up(shared, function, &mut directory).await {
         Ok(up) => up,
         Err(error) => {
             directory.remove().await;
             return Err(error);
         }
     };
+    cold_start.prepare = prepare;
     let container = HotContainer {
         number: function.next_container(),
         engine,
@@ -137,7 +140,7 @@ async fn come_up(
         function: Arc::clone(spec),
         env,
         socket_mount: directory.mount(),
-        network_disabled: false,
+        network_disabled: shared.has_no_network(&function.target.slot_key),
     };
     let creating = async {
         // Creating and starting is hard work for the engine; many at once slow every one of them.
@@ -161,6 +164,7 @@ async fn come_up(
         Ok((
             ready?,
             ColdStart {
+                prepare: Duration::ZERO,
                 image_pull,
                 create,
                 init,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use nodekit::exchange::Target;
 
+use super::feed::FunctionView;
 use super::launch_policy::{LaunchPolicy, Load};
+use super::mark::Mark;
 use super::slot::HotSlot;
 use super::slot_queue::SlotQueue;
 use crate::metrics::OwnerMetrics;
@@ -33,21 +35,32 @@ struct Stats {
     ready: usize,
     /// The containers that run a call, and since when.
     running: Vec<(u64, Instant)>,
+    /// Moving average of how long calls waited for a container, in nanoseconds.
+    wait_nanos: Option<f64>,
     last_used: Instant,
 }
 
+/// What a sample weighs in the average of waits: about ten of them are remembered.
+const WAIT_WEIGHT: f64 = 0.1;
+
 impl Function {
     /// A function without containers.
-    pub(super) fn new(target: Arc<Target>, processors: usize, metrics: OwnerMetrics) -> Self {
+    pub(super) fn new(
+        target: Arc<Target>,
+        processors: usize,
+        metrics: OwnerMetrics,
+        mark: Mark,
+    ) -> Self {
         Self {
             target,
-            queue: SlotQueue::default(),
+            queue: SlotQueue::observed(mark),
             metrics,
             stats: Mutex::new(Stats {
                 policy: LaunchPolicy::new(processors),
                 starting: 0,
                 ready: 0,
                 running: Vec::new(),
+                wait_nanos: None,
                 last_used: Instant::now(),
             }),
             next_container: AtomicU64::new(0),
@@ -65,10 +78,27 @@ impl Function {
         self.next_container.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A call starts to run in `container`.
-    pub(super) fn call_started(&self, container: u64) {
+    /// A call starts to run in `container` after it has `waited`.
+    pub(super) fn call_started(&self, container: u64, waited: Duration) {
         let mut stats = self.stats();
         stats.running.push((container, Instant::now()));
+        let sample = waited.as_nanos() as f64;
+        let average = stats.wait_nanos.unwrap_or(sample);
+        stats.wait_nanos = Some(average + WAIT_WEIGHT * (sample - average));
+        drop(stats);
+        self.queue.mark().touch();
+    }
+
+    /// What load balancers are told of it, as of now.
+    pub(super) fn view(&self) -> FunctionView {
+        let (idle, waiting) = self.queue.idle_and_waiting();
+        let stats = self.stats();
+        FunctionView {
+            idle,
+            busy: stats.running.len(),
+            waiting,
+            wait_nanos: stats.wait_nanos.unwrap_or_default() as u64,
+        }
     }
 
     /// The call in `container` is over. Only a call that was `served` to its end says how long
@@ -88,6 +118,8 @@ impl Function {
                 stats.policy.served(now - since, busy);
             }
         }
+        drop(stats);
+        self.queue.mark().touch();
     }
 
     /// How many containers to launch now; they count as starting from this moment.

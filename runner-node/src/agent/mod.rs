@@ -7,29 +7,32 @@
 
 mod account;
 mod container;
+mod feed;
 mod function;
 mod launch_policy;
 mod launcher;
+mod mark;
 mod settings;
 mod slot;
 mod slot_queue;
 mod state;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use domain::{ApiError, CallId, ErrorCode, IdSource, SlotKey, Timestamp};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
-use nodekit::body::{self, Body};
+use nodekit::body::{self, Body, BodyError};
 use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings, Target};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use self::account::CallAccount;
+use self::feed::Feed;
 use self::function::Function;
 use self::slot::HotSlot;
 use self::slot_queue::Acquired;
@@ -42,6 +45,7 @@ use crate::stream::{
     Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig,
 };
 
+pub use self::feed::{FunctionView, NodeView, Update, Watcher};
 pub use self::settings::Settings;
 
 /// How often unused functions are looked for.
@@ -80,6 +84,9 @@ struct Shared {
     ids: Arc<IdSource>,
     metrics: RunnerMetrics,
     functions: [RwLock<HashMap<SlotKey, Arc<Function>>>; SHARDS],
+    /// Functions whose containers get no network.
+    isolated: RwLock<HashSet<SlotKey>>,
+    feed: Feed,
     start_permits: Semaphore,
     dispatcher: Dispatcher,
     /// Calls that are accepted and not yet over.
@@ -117,9 +124,23 @@ impl Shared {
                 Arc::clone(target),
                 self.settings.processors,
                 metrics,
+                self.feed.mark(target.slot_key),
             ))
         });
         Arc::clone(function)
+    }
+
+    fn known_function(&self, key: &SlotKey) -> Option<Arc<Function>> {
+        let shard = self.shard(key).read();
+        let shard = shard.unwrap_or_else(PoisonError::into_inner);
+        shard.get(key).map(Arc::clone)
+    }
+
+    fn has_no_network(&self, key: &SlotKey) -> bool {
+        let isolated = self.isolated.read();
+        isolated
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(key)
     }
 
     /// Forgets functions that were not used for long (spec/04 4.4).
@@ -161,6 +182,8 @@ impl Agent {
             ids: parts.ids,
             metrics: parts.metrics,
             functions: std::array::from_fn(|_| RwLock::default()),
+            isolated: RwLock::default(),
+            feed: Feed::default(),
             calls,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -178,6 +201,7 @@ impl Agent {
                 retiring.retire_functions();
             }
         });
+        shared.tasks.spawn(feed::publish(Arc::clone(&shared)));
         Self { shared }
     }
 
@@ -195,31 +219,58 @@ impl Agent {
     }
 
     async fn submit_sync(&self, call: CallRequest) -> CallResult {
-        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
-        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
-        self.run(prepared, call, account).await
+        self.submit_watched(call, &mut None).await
     }
 
     async fn submit_detached(&self, call: CallRequest) -> CallResult {
-        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
-        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
-        let timings = prepared.timings;
-        let agent = self.clone();
-        self.shared.calls.spawn(async move {
-            let id = call.id.clone();
-            let ended = match agent.run(prepared, call, account).await {
-                Ok(response) => discard(response.body).await,
-                Err(error) => Err(format!("{error:?}")),
-            };
-            if let Err(error) = ended {
-                info!(call_id = %id, error, "detached call failed");
-            }
-        });
+        let detached = self.submit_detached_watched(call).await?;
         Ok(CallResponse {
             headers: HeaderMap::new(),
             body: body::empty(),
-            timings,
+            timings: detached.started.timings,
         })
+    }
+
+    /// Like [`Agent::submit`] for a call that is not detached, and notes in `started` when its
+    /// execution started: known also when the call fails then.
+    ///
+    /// # Errors
+    /// Those of spec/01 1.10.
+    pub async fn submit_watched(
+        &self,
+        call: CallRequest,
+        started: &mut Option<Started>,
+    ) -> CallResult {
+        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
+        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
+        *started = Some(prepared.started());
+        self.run(prepared, call, account, started).await
+    }
+
+    /// Starts a detached call, which goes on by itself, and whose end can be waited for.
+    ///
+    /// # Errors
+    /// Those of spec/01 1.10, as long as its execution has not started.
+    pub async fn submit_detached_watched(&self, call: CallRequest) -> Result<Detached, ApiError> {
+        let account = CallAccount::new(&self.shared.metrics, self.shared.calls.token());
+        let (prepared, account) = self.prepare(Wish::of(&call), account).await?;
+        let started = prepared.started();
+        let (told, end) = oneshot::channel();
+        let agent = self.clone();
+        self.shared.calls.spawn(async move {
+            let id = call.id.clone();
+            let ran = agent.run(prepared, call, account, &mut None).await;
+            let ended = match ran {
+                Ok(response) => discard(response.body).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &ended {
+                info!(call_id = %id, ?error, "detached call failed");
+            }
+            // Nobody has to wait for it.
+            let _ = told.send(ended);
+        });
+        Ok(Detached { started, end })
     }
 
     async fn prepare(
@@ -287,6 +338,7 @@ impl Agent {
                 slot,
                 link,
                 fresh,
+                prepare: cold_start.prepare,
                 timings,
             });
         }
@@ -299,6 +351,7 @@ impl Agent {
         mut prepared: Prepared,
         mut call: CallRequest,
         mut account: CallAccount,
+        started: &mut Option<Started>,
     ) -> CallResult {
         let shared = &self.shared;
         let session = shared.calls.token();
@@ -308,6 +361,7 @@ impl Agent {
             }
             let again = CallAccount::again(&shared.metrics, session.clone());
             (prepared, account) = self.prepare(Wish::of(&call), again).await?;
+            *started = Some(prepared.started());
         }
     }
 
@@ -325,6 +379,7 @@ impl Agent {
             link,
             fresh,
             mut timings,
+            ..
         } = prepared;
         let started = Instant::now();
         let timeout = call.target.spec.timeout;
@@ -340,7 +395,9 @@ impl Agent {
             ),
         };
         let container = slot.container.number;
-        function.call_started(container);
+        // The wait for an image says nothing about the calls to come.
+        let waited = timings.scheduling.saturating_sub(timings.image_pull);
+        function.call_started(container, waited);
         let done = move |report: Report| {
             let seen = report.failed != Some(ErrorCode::ClientCancelled);
             function.call_ended(
@@ -412,6 +469,34 @@ impl Agent {
         self.shared.driver.close().await;
     }
 
+    /// The functions of this runner without looking at the feed.
+    #[cfg(test)]
+    pub(crate) fn views(&self) -> Vec<(SlotKey, FunctionView)> {
+        self.shared.peek()
+    }
+
+    /// Runs something that [`Agent::drained`] waits for.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.calls.spawn(work);
+    }
+
+    /// Names a call that the runner makes by itself.
+    pub(crate) fn new_call_id(&self) -> CallId {
+        CallId::from(self.shared.new_id())
+    }
+
+    /// Containers of this function get no network from now on.
+    pub fn disable_network(&self, key: SlotKey) {
+        let isolated = self.shared.isolated.write();
+        isolated.unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Follows the state of this runner: at most one update in `min_interval`, at least one in
+    /// `heartbeat`.
+    pub fn watch(&self, min_interval: Duration, heartbeat: Duration) -> Watcher {
+        Watcher::new(&self.shared, min_interval, heartbeat)
+    }
+
     /// Brings the metrics of held memory and CPU up to date.
     pub fn measure(&self) {
         self.shared
@@ -458,15 +543,54 @@ struct Prepared {
     link: Link,
     /// Whether this is the container's first call.
     fresh: bool,
+    prepare: Duration,
     timings: CallTimings,
 }
 
+impl Prepared {
+    fn started(&self) -> Started {
+        Started {
+            at: Instant::now(),
+            prepare: self.prepare,
+            timings: self.timings,
+        }
+    }
+}
+
+/// The start of a call's execution.
+#[derive(Debug, Clone, Copy)]
+pub struct Started {
+    /// When it was.
+    pub at: Instant,
+    /// Making what the call's new container needs on this machine.
+    pub prepare: Duration,
+    /// The stages before it.
+    pub timings: CallTimings,
+}
+
+/// A detached call that is being executed.
+#[derive(Debug)]
+pub struct Detached {
+    /// When its execution started.
+    pub started: Started,
+    /// How it ended; dropped unsent only with the whole process.
+    pub end: oneshot::Receiver<Result<(), ApiError>>,
+}
+
 /// Reads an output that nobody wants to its end, so that the function can write it.
-async fn discard(mut output: Body) -> Result<(), String> {
+async fn discard(mut output: Body) -> Result<(), ApiError> {
     while let Some(frame) = output.frame().await {
-        frame.map_err(|error| error.to_string())?;
+        frame.map_err(output_error)?;
     }
     Ok(())
+}
+
+/// Why the output of a function broke: as its body says it, or a break that nobody explained.
+pub(crate) fn output_error(error: BodyError) -> ApiError {
+    match error.downcast::<ApiError>() {
+        Ok(error) => *error,
+        Err(error) => ApiError::from(ErrorCode::FunctionResponseError).detail(error),
+    }
 }
 
 async fn until(deadline: Option<Instant>) {
@@ -477,4 +601,4 @@ async fn until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

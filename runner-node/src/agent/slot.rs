@@ -36,6 +36,8 @@ pub(super) struct HotContainer {
 /// What it took to start a container; reported by the first call that uses it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ColdStart {
+    /// Making what the container needs on this machine.
+    pub prepare: Duration,
     /// Waiting for the image.
     pub image_pull: Duration,
     /// Creating and starting the container.

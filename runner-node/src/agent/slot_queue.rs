@@ -14,6 +14,8 @@ use std::time::Instant;
 use domain::{ApiError, ErrorCode};
 use tokio::sync::oneshot;
 
+use super::mark::Mark;
+
 /// Names a waiting call within its queue; later calls have higher numbers.
 pub(super) type WaiterId = u64;
 
@@ -35,13 +37,20 @@ pub(super) trait Slot: Send + 'static {
 /// The queue. Clones share it.
 #[derive(Debug)]
 pub(super) struct SlotQueue<S: Slot> {
-    state: Arc<Mutex<State<S>>>,
+    shared: Arc<Shared<S>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    state: Mutex<State<S>>,
+    /// Told after every change of what is idle and who waits.
+    mark: Mark,
 }
 
 impl<S: Slot> Clone for SlotQueue<S> {
     fn clone(&self) -> Self {
         Self {
-            state: Arc::clone(&self.state),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -86,21 +95,36 @@ pub(super) enum Offered {
 
 impl<S: Slot> Default for SlotQueue<S> {
     fn default() -> Self {
-        Self {
-            state: Arc::new(Mutex::new(State {
-                idle: Vec::new(),
-                waiters: BTreeMap::new(),
-                next_waiter: 0,
-                closed: false,
-            })),
-        }
+        Self::observed(Mark::default())
     }
 }
 
 impl<S: Slot> SlotQueue<S> {
+    /// An empty queue whose changes are told to `mark`.
+    pub(super) fn observed(mark: Mark) -> Self {
+        let state = State {
+            idle: Vec::new(),
+            waiters: BTreeMap::new(),
+            next_waiter: 0,
+            closed: false,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                mark,
+            }),
+        }
+    }
+
+    /// What is told of changes.
+    pub(super) fn mark(&self) -> &Mark {
+        &self.shared.mark
+    }
+
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Nothing that can panic runs under this lock.
-        self.state
+        self.shared
+            .state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -115,6 +139,8 @@ impl<S: Slot> SlotQueue<S> {
         }
         while let Some(slot) = state.idle.pop() {
             if slot.claim() {
+                drop(state);
+                self.mark().touch();
                 return Acquired::Slot(slot);
             }
             evicted.push(slot);
@@ -129,6 +155,8 @@ impl<S: Slot> SlotQueue<S> {
                 starting: false,
             },
         );
+        drop(state);
+        self.mark().touch();
         Acquired::Wait(Ticket {
             id,
             receiver,
@@ -146,7 +174,11 @@ impl<S: Slot> SlotQueue<S> {
         let mut slot = slot;
         while let Some((_, waiter)) = state.waiters.pop_first() {
             match waiter.hand_over.send(Ok(slot)) {
-                Ok(()) => return Offered::HandedOver,
+                Ok(()) => {
+                    drop(state);
+                    self.mark().touch();
+                    return Offered::HandedOver;
+                }
                 Err(Ok(returned)) => slot = returned,
                 Err(Err(_)) => unreachable!("a slot was sent"),
             }
@@ -156,6 +188,8 @@ impl<S: Slot> SlotQueue<S> {
             .partition_point(|other| other.last_used() <= slot.last_used());
         slot.parked();
         state.idle.insert(at, slot);
+        drop(state);
+        self.mark().touch_idle();
         Offered::Parked
     }
 
@@ -174,7 +208,10 @@ impl<S: Slot> SlotQueue<S> {
             .idle
             .iter()
             .position(|slot| slot.container() == container)?;
-        wanted(&state.idle[at]).then(|| state.idle.remove(at))
+        let slot = wanted(&state.idle[at]).then(|| state.idle.remove(at))?;
+        drop(state);
+        self.mark().touch();
+        Some(slot)
     }
 
     /// Since when the slot of `container` is idle; nothing while it is not.
@@ -190,6 +227,12 @@ impl<S: Slot> SlotQueue<S> {
     /// How many calls wait.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiters.len()
+    }
+
+    /// How many slots are idle, and how many calls wait.
+    pub(super) fn idle_and_waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.idle.len(), state.waiters.len())
     }
 
     /// Chooses the oldest waiting call for which no container is being started, and marks it.
@@ -216,6 +259,7 @@ impl<S: Slot> SlotQueue<S> {
     pub(super) fn fail(&self, id: WaiterId, error: ApiError) {
         let waiter = self.lock().waiters.remove(&id);
         if let Some(waiter) = waiter {
+            self.mark().touch();
             // The call may have gone away in this instant: then nobody wants the error.
             let _ = waiter.hand_over.send(Err(error));
         }
@@ -232,6 +276,7 @@ impl<S: Slot> SlotQueue<S> {
             )
         };
         drop(idle);
+        self.mark().touch();
         for waiter in waiters.into_values() {
             let _ = waiter.hand_over.send(Err(ErrorCode::ServerBusy.into()));
         }
@@ -269,7 +314,10 @@ impl<S: Slot> Future for Ticket<S> {
 
 impl<S: Slot> Drop for Ticket<S> {
     fn drop(&mut self) {
-        self.queue.lock().waiters.remove(&self.id);
+        let left = self.queue.lock().waiters.remove(&self.id);
+        if left.is_some() {
+            self.queue.mark().touch();
+        }
         // Nobody can send any more: what is there now is all there will be.
         self.receiver.close();
         if let Ok(Ok(slot)) = self.receiver.try_recv() {

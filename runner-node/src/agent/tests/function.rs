@@ -26,13 +26,13 @@ use crate::driver::{ContainerSpec, Exit};
 
 /// What the functions of one test share.
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(crate) struct World {
     /// The calls that functions have received, and their containers, in order.
-    pub(super) seen: watch::Sender<Vec<(String, String)>>,
+    pub(crate) seen: watch::Sender<Vec<(String, String)>>,
     /// The calls that may go on.
     open: watch::Sender<Open>,
     /// What must never be.
-    pub(super) violations: Mutex<Vec<String>>,
+    pub(crate) violations: Mutex<Vec<String>>,
     /// The containers that have come up, by name.
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
     /// Starts of containers that wait for [`World::let_start`].
@@ -47,29 +47,29 @@ struct Open {
 
 impl World {
     /// Lets the call `id` go on.
-    pub(super) fn release(&self, id: &str) {
+    pub(crate) fn release(&self, id: &str) {
         self.open.send_modify(|open| {
             open.calls.insert(id.to_owned());
         });
     }
 
     /// Lets all calls go on, now and later.
-    pub(super) fn release_all(&self) {
+    pub(crate) fn release_all(&self) {
         self.open.send_modify(|open| open.all = true);
     }
 
     /// Lets containers start.
-    pub(super) fn let_start(&self) {
+    pub(crate) fn let_start(&self) {
         self.start.send_replace(true);
     }
 
     /// Ends the process of a container.
-    pub(super) fn kill(&self, name: &str) {
+    pub(crate) fn kill(&self, name: &str) {
         self.container(name).exit.cancel();
     }
 
     /// Closes the socket and all connections of a container, whose process goes on.
-    pub(super) async fn deafen(&self, name: &str) {
+    pub(crate) async fn deafen(&self, name: &str) {
         let container = self.container(name);
         container.deaf.cancel();
         container.deafened.cancelled().await;
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Waits for [`World::let_start`].
-    pub(super) async fn may_start(&self) {
+    pub(crate) async fn may_start(&self) {
         let mut start = self.start.subscribe();
         let started = start.wait_for(|start| *start).await;
         drop(started.expect("the world goes on"));
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// The containers that have received calls, by call.
-    pub(super) fn container_of(&self, id: &str) -> String {
+    pub(crate) fn container_of(&self, id: &str) -> String {
         let seen = self.seen.borrow();
         let found = seen.iter().find(|(call, _)| call == id);
         found.expect("the call was seen").1.clone()
@@ -123,7 +123,7 @@ const FAILURE: Exit = Exit {
 };
 
 /// The process of a container.
-pub(super) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
+pub(crate) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
     let spec = process.spec;
     match start_of(&spec) {
         "exit" => return FAILURE,
@@ -237,6 +237,18 @@ async fn call(
         .world
         .seen
         .send_modify(|seen| seen.push((id.clone(), container.name.clone())));
+    match what.as_str() {
+        // It answers first, and throws its input away as it comes.
+        "early" => {
+            tokio::spawn(request.into_body().collect());
+            return Ok(Response::new(body::full("early")));
+        }
+        "vanish" => {
+            container.exit.cancel();
+            return std::future::pending().await;
+        }
+        _ => {}
+    }
     let input = request
         .into_body()
         .collect()

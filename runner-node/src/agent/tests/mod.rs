@@ -3,7 +3,7 @@
 
 mod calls;
 mod eviction;
-mod function;
+pub(crate) mod function;
 mod idle;
 mod launches;
 mod random;
@@ -30,31 +30,31 @@ use crate::resources::{MIB, Pool, Resources};
 use crate::stream::{Limits, SocketDirConfig};
 
 /// Every wait of a test that should end ends long before this.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// What a container of the tests holds.
-const MEMORY_MB: u64 = 64;
+pub(crate) const MEMORY_MB: u64 = 64;
 /// A time that no test reaches.
-const NEVER: Duration = Duration::from_secs(600);
+pub(crate) const NEVER: Duration = Duration::from_secs(600);
 
-async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future)
         .await
         .expect("the test waits in vain")
 }
 
 /// An agent with everything that it needs.
-struct Bench {
-    agent: Agent,
-    driver: FakeDriver,
-    world: Arc<World>,
+pub(crate) struct Bench {
+    pub(crate) agent: Agent,
+    pub(crate) driver: FakeDriver,
+    pub(crate) world: Arc<World>,
     pool: Pool,
-    metrics: RunnerMetrics,
+    pub(crate) metrics: RunnerMetrics,
     registry: Metrics,
     base: TempDir,
 }
 
 /// Times that no test reaches; each test sets the one that it is about.
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         freeze_idle: None,
         hot_poll: Duration::from_millis(20),
@@ -70,11 +70,11 @@ fn settings() -> Settings {
 
 impl Bench {
     /// With room for `containers`.
-    fn new(containers: u64) -> Self {
+    pub(crate) fn new(containers: u64) -> Self {
         Self::with(containers, settings())
     }
 
-    fn with(containers: u64, settings: Settings) -> Self {
+    pub(crate) fn with(containers: u64, settings: Settings) -> Self {
         let base = tempfile::tempdir().expect("a directory");
         let world = Arc::<World>::default();
         let driver = FakeDriver::new(script(&world));
@@ -107,14 +107,19 @@ impl Bench {
     }
 
     /// Follows another script, whose containers still are HTTP servers.
-    fn script(&self, change: impl FnOnce(&mut Script)) {
+    pub(crate) fn script(&self, change: impl FnOnce(&mut Script)) {
         let mut script = script(&self.world);
         change(&mut script);
         self.driver.set_script(script);
     }
 
     /// Starts a call, which does `what`.
-    fn start(&self, target: &Arc<Target>, id: &str, what: &str) -> JoinHandle<CallResult> {
+    pub(crate) fn start(
+        &self,
+        target: &Arc<Target>,
+        id: &str,
+        what: &str,
+    ) -> JoinHandle<CallResult> {
         let agent = self.agent.clone();
         let call = call(target, id, what);
         tokio::spawn(async move { agent.submit(call).await })
@@ -141,7 +146,7 @@ impl Bench {
         handle
     }
 
-    async fn seen(&self, id: &str) {
+    pub(crate) async fn seen(&self, id: &str) {
         let mut seen = self.world.seen.subscribe();
         let seen = soon(seen.wait_for(|seen| seen.iter().any(|(call, _)| call == id)))
             .await
@@ -150,7 +155,7 @@ impl Bench {
     }
 
     /// A whole call; its container and its output.
-    async fn call(&self, target: &Arc<Target>, id: &str) -> (String, String) {
+    pub(crate) async fn call(&self, target: &Arc<Target>, id: &str) -> (String, String) {
         answer(
             soon(self.agent.submit(call(target, id, "echo")))
                 .await
@@ -188,14 +193,14 @@ impl Bench {
     }
 
     /// Ends the agent, and sees to it that nothing is left.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.world.release_all();
         self.agent.drain();
         soon(self.agent.drained()).await;
         self.close().await;
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         soon(self.agent.close()).await;
         let state = self.driver.state();
         assert!(state.containers.is_empty(), "{state:?}");
@@ -234,7 +239,7 @@ fn script(world: &Arc<World>) -> Script {
     }
 }
 
-fn spec(name: &str) -> FnSpec {
+pub(crate) fn spec(name: &str) -> FnSpec {
     FnSpec {
         fn_id: name.into(),
         memory_mb: MEMORY_MB,
@@ -244,7 +249,7 @@ fn spec(name: &str) -> FnSpec {
 }
 
 /// A function whose containers start at once.
-fn function(name: &str) -> Arc<Target> {
+pub(crate) fn function(name: &str) -> Arc<Target> {
     Target::new(spec(name))
 }
 
@@ -256,7 +261,7 @@ fn starting(name: &str, how: &str) -> Arc<Target> {
     })
 }
 
-fn call(target: &Arc<Target>, id: &str, what: &str) -> CallRequest {
+pub(crate) fn call(target: &Arc<Target>, id: &str, what: &str) -> CallRequest {
     let mut headers = HeaderMap::new();
     headers.insert("do", what.parse().expect("a header"));
     CallRequest {

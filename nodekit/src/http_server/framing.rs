@@ -1,10 +1,10 @@
 //! A strict look at the framing of HTTP/1.1 requests, before the parser sees them.
 //!
 //! The parser is lenient where the standard lets it be: it takes a bare line feed for the end of a
-//! line, drops a `Content-Length` beside a `Transfer-Encoding`, and folds equal lengths into one. A
-//! proxy in front may read the same bytes differently, and then one request hides in another. So
-//! whatever can be read in two ways is refused here (RFC 9112 2.2, 5.2, 6.1, 6.3, 7.1); what passes
-//! has one reading, which is the parser's too.
+//! line, drops a `Content-Length` beside a `Transfer-Encoding`, folds equal lengths into one, and
+//! leaves it open which of two hosts is meant. A proxy in front may read the same bytes differently,
+//! and then one request hides in another. So whatever can be read in two ways is refused here (RFC
+//! 9112 2.2, 3.2, 5.2, 6.1, 6.3, 7.1); what passes has one reading, which is the parser's too.
 
 /// As much of a line as is kept; no line that matters here is longer.
 const LINE_KEPT: usize = 80;
@@ -59,6 +59,8 @@ pub(super) struct Framing {
     length: Option<u64>,
     /// Whether this head has a `Transfer-Encoding`.
     chunked: bool,
+    /// Whether this head has a `Host`.
+    host: bool,
 }
 
 impl Framing {
@@ -72,6 +74,7 @@ impl Framing {
             request_line: false,
             length: None,
             chunked: false,
+            host: false,
         }
     }
 
@@ -139,6 +142,7 @@ impl Framing {
         self.request_line = false;
         self.length = None;
         self.chunked = false;
+        self.host = false;
     }
 
     /// Adds bytes to the line up to its line feed.
@@ -198,6 +202,7 @@ impl Framing {
                 self.chunked = true;
                 first && chunked
             }
+            Some(Field::Host) => !std::mem::replace(&mut self.host, true),
             None => true,
         };
         self.line_length = 0;
@@ -249,6 +254,7 @@ enum Line {
 enum Field<'a> {
     ContentLength(&'a [u8]),
     TransferEncoding(&'a [u8]),
+    Host,
 }
 
 /// The field of a header line, if it bears on framing. A space before the colon is left to the
@@ -256,6 +262,7 @@ enum Field<'a> {
 fn field(line: &[u8]) -> Option<Field<'_>> {
     const CONTENT_LENGTH: &[u8] = b"content-length";
     const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+    const HOST: &[u8] = b"host";
     let value = |name: &[u8]| {
         (line.len() > name.len()
             && line[name.len()] == b':'
@@ -265,6 +272,7 @@ fn field(line: &[u8]) -> Option<Field<'_>> {
     match line[0] | 0x20 {
         b'c' => value(CONTENT_LENGTH).map(Field::ContentLength),
         b't' => value(TRANSFER_ENCODING).map(Field::TransferEncoding),
+        b'h' => value(HOST).map(|_| Field::Host),
         _ => None,
     }
 }
@@ -355,6 +363,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: h\r\n\n",
             "GET / HTTP/1.1\r\nHost: h\r\n folded\r\n",
             "GET / HTTP/1.1\r\nHost: h\r\n\t\r\n",
+            "GET / HTTP/1.1\r\nHost: h\r\nhost: h\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 5\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 5, 5\r\n",

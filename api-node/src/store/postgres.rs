@@ -1,5 +1,6 @@
 //! PostgreSQL: a pool of connections, rows locked while they are changed.
 
+use std::io;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -69,7 +70,7 @@ impl PostgresDatabase {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_release(|connection, _| Box::pin(still_works(connection)))
             .connect_lazy_with(options.clone());
-        migrate(&pool).await?;
+        migrate(&options).await?;
         let listener = listener::connect(&options)
             .await
             .map_err(ConnectError::Unreachable)?;
@@ -81,8 +82,14 @@ impl PostgresDatabase {
     }
 }
 
-async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
-    let mut transaction = pool.begin().await.map_err(ConnectError::Unreachable)?;
+async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
+    // Without the pool, which tells that it has waited in vain, but not for what.
+    let mut connection = timeout(ACQUIRE_TIMEOUT, options.connect())
+        .await
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+        .map_err(ConnectError::Unreachable)?;
+    let transaction = connection.begin().await;
+    let mut transaction = transaction.map_err(ConnectError::Unreachable)?;
     let locked = async {
         transaction.script(MIGRATION_LIMITS).await?;
         transaction.script(MIGRATION_LOCK).await

@@ -232,6 +232,7 @@ async fn pings_end_with_an_error_without_the_password() {
         text.contains("127.0.0.1") && !text.contains("hunter2"),
         "{text}"
     );
+    assert!(text.contains("Connection refused"), "{text}");
 }
 
 #[tokio::test]

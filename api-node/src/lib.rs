@@ -1,6 +1,7 @@
-//! The API node: the REST API v2 and the stores behind it.
+//! The API node: the REST API v2, the hybrid service for other nodes, and the stores behind both.
 
 pub mod config;
+pub mod hybrid;
 pub mod local;
 pub mod rest;
 pub mod store;

@@ -1,8 +1,13 @@
-//! How load balancers and runners reach the control plane: what they may ask, and the cache that
-//! keeps the answers off the path of a call.
+//! How load balancers and runners reach the control plane: what they may ask, the cache that keeps
+//! the answers off the path of a call, and the client that asks API nodes over gRPC.
 
 pub mod cache;
+pub mod config;
 pub mod control_plane;
+pub mod remote;
 
 pub use cache::{CacheSettings, CachedControlPlane};
 pub use control_plane::{Change, ControlPlane};
+pub use remote::{
+    ApiNode, ApiNodes, RegisteredRunners, Registration, RemoteControlPlane, RemoteSettings,
+};

@@ -64,6 +64,23 @@ pub(super) async fn get(
     Ok(Json(state.store.app(&id).await?))
 }
 
+/// The same app, where a load balancer of the original looks for it.
+#[utoipa::path(
+    get, path = "/v2/runner/apps/{app_id}", tag = "apps", operation_id = "GetAppForRunner",
+    params(("app_id" = String, Path, min_length = 1)),
+    responses(
+        (status = 200, description = "The app.", body = App),
+        (status = 404, description = "There is no such app.", body = ErrorBody),
+        ServerErrors,
+    )
+)]
+pub(super) async fn get_for_runner(
+    State(state): State<ApiState>,
+    PathParams(id): PathParams<AppId>,
+) -> Reply<App> {
+    Ok(Json(state.store.app(&id).await?))
+}
+
 /// Changes an app: a merge patch.
 #[utoipa::path(
     put, path = "/v2/apps/{app_id}", tag = "apps", operation_id = "UpdateApp",

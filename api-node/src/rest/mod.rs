@@ -68,6 +68,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(openapi::serve))
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::get, apps::update, apps::delete))
+        .routes(routes!(apps::get_for_runner))
         .routes(routes!(fns::list, fns::create))
         .routes(routes!(fns::get, fns::update, fns::delete))
         .routes(routes!(calls::list))

@@ -254,3 +254,16 @@ async fn an_object_that_was_read_can_be_sent_back() {
     let app = api.get(&path).await.json();
     assert_eq!(api.put(&path, &app).await.json(), app);
 }
+
+/// spec/13 13.4
+#[tokio::test]
+async fn a_load_balancer_of_the_original_finds_it() {
+    let api = Api::start().await;
+    let id = api.app("a").await;
+    let app = api.get(&format!("/v2/apps/{id}")).await.json();
+    let found = api.get(&format!("/v2/runner/apps/{id}")).await.json();
+    assert_eq!(found, app);
+    api.get("/v2/runner/apps/unknown")
+        .await
+        .refused(404, "App not found");
+}

@@ -6,7 +6,8 @@
 #![allow(
     dead_code,
     unreachable_pub,
-    reason = "each crate that includes this file uses a part of it"
+    clippy::panic,
+    reason = "only tests include this file, and each uses a part of it"
 )]
 
 use std::io::{self, BufRead, BufReader};

@@ -7,20 +7,26 @@ mod shard;
 mod tests;
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::{ApiError, AppId, ErrorCode, FnId, FnSpec, TriggerKind};
 use futures_util::FutureExt as _;
 use nodekit::exchange::Target;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 use self::key::{Key, KeyRef};
-use self::shard::{Lookup, Outcome, Shard, Ticket};
+use self::shard::{Load, Lookup, Outcome, Reach, Shard, Ticket};
 use crate::control_plane::ControlPlane;
 
 /// Enough that two cores rarely meet at one lock, few enough that a change is cheap.
 const SHARDS: usize = 16;
+
+/// Enough to notice soon that the control plane is back, few enough that a long list of stale answers
+/// is no storm of questions.
+const MAX_PROBES: usize = 8;
 
 /// How long and how much is kept.
 #[derive(Debug, Clone)]
@@ -29,6 +35,9 @@ pub struct CacheSettings {
     pub ttl: Duration,
     /// Since when it was loaded, a stale answer is used while the control plane cannot be reached.
     pub stale_limit: Duration,
+    /// How long a lookup waits for a control plane that does not answer before it uses a stale
+    /// answer. From then on until the control plane answers again, stale answers are used at once.
+    pub stale_wait: Duration,
     /// How long a stale answer is used before the control plane is tried again.
     pub stale_retry: Duration,
     /// How long the control plane may take for an answer before it counts as unreachable.
@@ -42,6 +51,7 @@ impl Default for CacheSettings {
         Self {
             ttl: Duration::from_secs(5),
             stale_limit: Duration::from_secs(600),
+            stale_wait: Duration::from_millis(100),
             stale_retry: Duration::from_secs(1),
             load_timeout: Duration::from_secs(5),
             capacity: 16_384,
@@ -55,7 +65,9 @@ impl Default for CacheSettings {
 /// - A change that was announced before a lookup is seen by that lookup; there is no task between.
 /// - Errors, "not found" among them, are not kept.
 /// - Those who ask the same at the same time share one load, which lives as long as one of them.
-/// - Answers outlive the control plane by [`CacheSettings::stale_limit`], unless a change ended them.
+/// - Answers outlive the control plane by [`CacheSettings::stale_limit`], unless a change ended them;
+///   those of which a change may have been missed, too. While it is gone nobody waits for it who can
+///   be given such an answer.
 #[derive(Clone)]
 pub struct CachedControlPlane {
     shared: Arc<Inner>,
@@ -64,6 +76,11 @@ pub struct CachedControlPlane {
 struct Inner {
     control: Arc<dyn ControlPlane>,
     load_timeout: Duration,
+    stale_wait: Duration,
+    /// The control plane could not be reached the last time.
+    gone: AtomicBool,
+    /// Loads without an asker, which find out whether it is back.
+    probes: Arc<Semaphore>,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -83,6 +100,9 @@ impl CachedControlPlane {
             shared: Arc::new(Inner {
                 control,
                 load_timeout: settings.load_timeout,
+                stale_wait: settings.stale_wait,
+                gone: AtomicBool::new(false),
+                probes: Arc::new(Semaphore::new(MAX_PROBES)),
                 hasher: RandomState::new(),
                 shards,
             }),
@@ -112,10 +132,11 @@ impl CachedControlPlane {
     }
 
     async fn target(&self, key: KeyRef<'_>) -> Outcome {
+        let (reach, permit) = self.shared.reach();
         let found = self
             .shared
             .shard(key)
-            .lookup(key, Instant::now(), |ticket| {
+            .lookup(key, Instant::now(), reach, |ticket| {
                 let in_flight = InFlight {
                     shared: Arc::clone(&self.shared),
                     key: key.to_key(),
@@ -125,7 +146,23 @@ impl CachedControlPlane {
             });
         match found {
             Lookup::Known(target) => Ok(target),
-            Lookup::Wait(load) => load.await,
+            Lookup::Wait(load, None) => load.await,
+            Lookup::Wait(load, Some(stale)) => {
+                match timeout(self.shared.stale_wait, load.clone()).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        self.shared.gone.store(true, Ordering::Relaxed);
+                        self.shared.probe(load, None);
+                        Ok(stale)
+                    }
+                }
+            }
+            Lookup::Stale(stale, load) => {
+                if let Some(load) = load {
+                    self.shared.probe(load, permit);
+                }
+                Ok(stale)
+            }
         }
     }
 }
@@ -138,6 +175,29 @@ impl Inner {
         self.shards[at]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the control plane, and the permit to find out more.
+    fn reach(&self) -> (Reach, Option<OwnedSemaphorePermit>) {
+        if !self.gone.load(Ordering::Relaxed) {
+            return (Reach::Answers, None);
+        }
+        let permit = Arc::clone(&self.probes).try_acquire_owned().ok();
+        let probe = permit.is_some();
+        (Reach::Gone { probe }, permit)
+    }
+
+    /// Keeps `load` going without an asker; it ends by its own time-out. Without room for another
+    /// one, its other askers have to.
+    fn probe(&self, load: Load, permit: Option<OwnedSemaphorePermit>) {
+        let permit = permit.or_else(|| Arc::clone(&self.probes).try_acquire_owned().ok());
+        if let Some(permit) = permit {
+            tokio::spawn(async move {
+                let _permit = permit;
+                // Whoever asks next gets what it brought.
+                let _ = load.await;
+            });
+        }
     }
 
     async fn load(&self, key: &Key) -> Outcome {
@@ -182,10 +242,20 @@ impl InFlight {
             Err(_) => Err(ApiError::from(ErrorCode::StoreUnavailable)
                 .detail("the control plane did not answer in time")),
         };
-        if let Err(error) = &outcome
-            && error.code() == ErrorCode::StoreUnavailable
-        {
-            tracing::debug!(?error, key = ?self.key, "the control plane cannot be reached");
+        let gone = match &outcome {
+            Err(error) if error.code() == ErrorCode::StoreUnavailable => {
+                tracing::debug!(?error, key = ?self.key, "the control plane cannot be reached");
+                true
+            }
+            _ => false,
+        };
+        if self.shared.gone.swap(gone, Ordering::Relaxed) != gone {
+            match gone {
+                true => {
+                    tracing::warn!("the control plane cannot be reached; what is known is used")
+                }
+                false => tracing::info!("the control plane answers again"),
+            }
         }
         let mut shard = self.shared.shard(self.key.as_ref());
         shard.settle(&self.key, self.ticket, outcome, Instant::now())

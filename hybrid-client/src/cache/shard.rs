@@ -33,6 +33,8 @@ struct Entry {
     target: Arc<Target>,
     loaded_at: Instant,
     fresh_until: Instant,
+    /// A change of it may have been missed: it is used only if nothing newer can be had.
+    suspect: bool,
 }
 
 struct Flight {
@@ -43,7 +45,22 @@ struct Flight {
 /// The answer of [`Shard::lookup`].
 pub(super) enum Lookup {
     Known(Arc<Target>),
-    Wait(Load),
+    /// The load that will bring it, and what is to be used if that takes too long.
+    Wait(Load, Option<Arc<Target>>),
+    /// The control plane cannot be reached: a stale answer, and a load to see whether it is back.
+    Stale(Arc<Target>, Option<Load>),
+}
+
+/// What the cache knows of the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It answers, as far as is known.
+    Answers,
+    /// It could not be reached the last time.
+    Gone {
+        /// Whether to try again.
+        probe: bool,
+    },
 }
 
 /// A part of the cache, to be kept under one short lock.
@@ -71,26 +88,45 @@ impl Shard {
     }
 
     /// The fresh answer to `key`, or the load that will bring it: one under way that began after
-    /// the last change and within the TTL, else a new one made by `start`.
+    /// the last change and within the TTL, else a new one made by `start`. While the control plane
+    /// is gone nobody waits for what a stale answer can be given for.
     pub(super) fn lookup(
         &mut self,
         key: KeyRef<'_>,
         now: Instant,
+        reach: Reach,
         start: impl FnOnce(Ticket) -> Load,
     ) -> Lookup {
         self.receive_changes();
-        if let Some(entry) = self.entries.get(&key)
+        let known = self.entries.get(&key);
+        if let Some(entry) = known
             && now < entry.fresh_until
         {
             return Lookup::Known(Arc::clone(&entry.target));
         }
+        let usable = known.filter(|entry| now < entry.loaded_at + self.settings.stale_limit);
+        let stale = usable.map(|entry| (Arc::clone(&entry.target), entry.suspect));
+        match (reach, stale) {
+            (Reach::Gone { probe: false }, Some((target, _))) => Lookup::Stale(target, None),
+            (Reach::Gone { probe: true }, Some((target, _))) => {
+                Lookup::Stale(target, Some(self.load(key, now, start)))
+            }
+            (_, stale) => {
+                let load = self.load(key, now, start);
+                let in_time = stale.filter(|(_, suspect)| !suspect);
+                Lookup::Wait(load, in_time.map(|(target, _)| target))
+            }
+        }
+    }
+
+    fn load(&mut self, key: KeyRef<'_>, now: Instant, start: impl FnOnce(Ticket) -> Load) -> Load {
         if let Some(load) = self
             .flights
             .get(&key)
             .filter(|flight| now < flight.ticket.began + self.settings.ttl)
             .and_then(|flight| flight.load.upgrade())
         {
-            return Lookup::Wait(load);
+            return load;
         }
         let ticket = Ticket {
             number: self.next_ticket,
@@ -103,7 +139,7 @@ impl Shard {
             let flight = Flight { ticket, load: weak };
             self.flights.insert(key.to_key(), flight);
         }
-        Lookup::Wait(load)
+        load
     }
 
     /// Takes in what a load brought and says what its askers get: while the control plane cannot
@@ -127,6 +163,7 @@ impl Shard {
                             target: Arc::clone(&target),
                             loaded_at: ticket.began,
                             fresh_until: ticket.began + self.settings.ttl,
+                            suspect: false,
                         },
                     );
                 }
@@ -184,10 +221,7 @@ impl Shard {
         loop {
             match self.changes.try_recv() {
                 Ok(change) => self.apply(&change),
-                Err(TryRecvError::Lagged(_)) => {
-                    self.entries.clear();
-                    self.end_flights();
-                }
+                Err(TryRecvError::Lagged(_)) => self.apply(&Change::Everything),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
@@ -195,13 +229,21 @@ impl Shard {
 
     fn apply(&mut self, change: &Change) {
         self.end_flights();
+        if *change == Change::Everything {
+            for entry in self.entries.values_mut() {
+                entry.fresh_until = entry.loaded_at;
+                entry.suspect = true;
+            }
+            return;
+        }
         self.entries.retain(|key, entry| {
             let spec = &entry.target.spec;
             match change {
                 Change::App(id) => spec.app_id != *id,
                 Change::Fn(id) => spec.fn_id != *id,
                 Change::Triggers(app) => matches!(key, Key::Fn(_)) || spec.app_id != *app,
-                Change::Everything => false,
+                // Handled above.
+                Change::Everything => true,
             }
         });
     }

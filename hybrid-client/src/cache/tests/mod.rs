@@ -261,3 +261,103 @@ async fn the_size_is_bounded_and_the_oldest_goes_first() {
     }
     assert!(sizes(&cache).0 <= SHARDS);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_gap_a_newer_answer_is_waited_for() {
+    let plane = Plane::filled();
+    let cache = cache(&plane);
+    image(&cache).await.unwrap();
+    plane.put_fn("f", "app", "img:2");
+    plane.announce(Change::Everything);
+    plane.close_gate();
+    let mut lookup = Box::pin(image(&cache));
+    assert!(poll_once(&mut lookup).await.is_pending());
+    advance(Duration::from_secs(1)).await;
+    assert!(poll_once(&mut lookup).await.is_pending());
+    plane.open_gate();
+    assert_eq!(lookup.await.unwrap(), "img:2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_gap_a_stale_answer_is_better_than_none() {
+    let plane = Plane::filled();
+    let cache = cache(&plane);
+    image(&cache).await.unwrap();
+    plane.down.store(true, Ordering::Relaxed);
+    plane.announce(Change::Everything);
+    assert_eq!(image(&cache).await.unwrap(), "img:1");
+    plane.announce(Change::Everything);
+    assert_eq!(image(&cache).await.unwrap(), "img:1");
+    // But not across a change that was told.
+    plane.announce(Change::Fn(FnId::from("f")));
+    assert_eq!(image(&cache).await, Err(ErrorCode::StoreUnavailable));
+    advance(Duration::from_secs(1)).await;
+    plane.down.store(false, Ordering::Relaxed);
+    plane.data.lock().unwrap().fns.clear();
+    plane.announce(Change::Everything);
+    assert_eq!(image(&cache).await, Err(ErrorCode::FnNotFound));
+}
+
+/// Lets what was spawned go on.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_a_control_plane_that_hangs() {
+    let plane = Plane::filled();
+    plane.put_fn("g", "app", "img:1");
+    let cache = cache(&plane);
+    image(&cache).await.unwrap();
+    cache.target_by_fn("g").await.unwrap();
+    advance(Duration::from_secs(6)).await;
+    plane.put_fn("f", "app", "img:2");
+    plane.close_gate();
+    let started = Instant::now();
+    assert_eq!(image(&cache).await.unwrap(), "img:1");
+    assert_eq!(started.elapsed(), CacheSettings::default().stale_wait);
+    // From now on nobody waits at all, while a load in the background tries on.
+    let started = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(image(&cache).await.unwrap(), "img:1");
+        cache.target_by_fn("g").await.unwrap();
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    settle().await;
+    plane.open_gate();
+    settle().await;
+    assert_eq!(image(&cache).await.unwrap(), "img:2");
+    assert_eq!(sizes(&cache).1, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_no_storm_of_questions() {
+    let plane = Plane::filled();
+    let cache = cache(&plane);
+    let ids: Vec<_> = (0..100).map(|n| format!("f{n}")).collect();
+    for id in &ids {
+        plane.put_fn(id, "app", "img:1");
+        cache.target_by_fn(id).await.unwrap();
+    }
+    advance(Duration::from_secs(6)).await;
+    plane.close_gate();
+    let before = plane.fn_reads();
+    for id in &ids {
+        cache.target_by_fn(id).await.unwrap();
+        settle().await;
+    }
+    assert!(
+        plane.fn_reads() - before <= MAX_PROBES,
+        "{}",
+        plane.fn_reads() - before
+    );
+    plane.open_gate();
+    settle().await;
+    assert_eq!(sizes(&cache).1, 0);
+    for id in &ids {
+        cache.target_by_fn(id).await.unwrap();
+    }
+    assert_eq!(plane.fn_reads() - before, ids.len());
+}

@@ -37,6 +37,9 @@ const MAX_PIECE: usize = 10_240;
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// A refusal must reach the load balancer before its own time is over.
 const REFUSAL_LEAD: Duration = Duration::from_millis(50);
+/// How much input of a detached call is read before it is begun: it must not depend on its load
+/// balancer afterwards.
+const DETACHED_AHEAD: usize = 6 << 20;
 /// The last piece of an input may be on its way when the function has answered.
 const LAST_PIECE_GRACE: Duration = Duration::from_millis(100);
 
@@ -260,6 +263,24 @@ async fn run(
     record.id = Some(wanted.id.clone());
     record.image = wanted.target.spec.image.clone();
     let input = Input::new(stream);
+    if wanted.detached {
+        let ahead = input.read_ahead(DETACHED_AHEAD);
+        let patience = [deadline, later(record.arrived, shared.settings.max_wait)];
+        match patience.into_iter().flatten().min() {
+            None => ahead.await,
+            Some(patience) => {
+                if tokio::time::timeout_at(patience.into(), ahead)
+                    .await
+                    .is_err()
+                {
+                    return Ran::Failed(record, ErrorCode::RequestBodyTimeout.into());
+                }
+            }
+        }
+        if let Some(status) = input.broken() {
+            return Ran::Broken(status);
+        }
+    }
     let request = wanted.request(
         input.body(),
         record.arrived,
@@ -300,6 +321,10 @@ async fn run(
 fn earlier(deadline: Instant, arrived: Instant) -> Instant {
     let left = deadline.saturating_duration_since(arrived);
     arrived + left.saturating_sub(REFUSAL_LEAD.min(left / 10))
+}
+
+fn later(from: Instant, after: Option<Duration>) -> Option<Instant> {
+    from.checked_add(after?)
 }
 
 /// A function that answers before it could have all of its input has failed.

@@ -4,6 +4,7 @@
 //! Nothing is kept here: a piece is read when the function can take it, and HTTP/2 makes the load
 //! balancer wait.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
@@ -23,6 +24,8 @@ pub(super) struct Input(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     stream: Streaming<ClientMsg>,
+    /// What was read before the function wants it.
+    ahead: VecDeque<Bytes>,
     end: Option<End>,
     /// The function may still read.
     wanted: bool,
@@ -49,6 +52,7 @@ impl Input {
     pub(super) fn new(stream: Streaming<ClientMsg>) -> Self {
         Self(Arc::new(Mutex::new(State {
             stream,
+            ahead: VecDeque::new(),
             end: None,
             wanted: true,
             cut: false,
@@ -59,6 +63,23 @@ impl Input {
     /// The input as a body; there must be only one.
     pub(super) fn body(&self) -> Body {
         body::stream(InputBody(Arc::clone(&self.0)))
+    }
+
+    /// Reads up to `most` bytes of it before the function does.
+    pub(super) async fn read_ahead(&self, most: usize) {
+        let mut read = 0;
+        std::future::poll_fn(|cx| {
+            let mut state = lock(&self.0);
+            while state.end.is_none() && read < most {
+                let piece = ready!(state.poll_stream(cx)).unwrap_or_default();
+                read += piece.len();
+                if !piece.is_empty() {
+                    state.ahead.push_back(piece);
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Why there will be no more of it.
@@ -118,6 +139,13 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl State {
     /// The next piece; nothing when the end was reached.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self.ahead.pop_front() {
+            Some(piece) => Poll::Ready(Some(piece)),
+            None => self.poll_stream(cx),
+        }
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.end.is_some() {
             return Poll::Ready(None);
         }
@@ -182,7 +210,8 @@ impl http_body::Body for InputBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(lock(&self.0).end, Some(End::Complete))
+        let state = lock(&self.0);
+        state.ahead.is_empty() && matches!(state.end, Some(End::Complete))
     }
 }
 

@@ -40,7 +40,6 @@ use self::targets::Targets;
 use crate::agent::Agent;
 
 pub use self::settings::Settings;
-pub use self::try_call::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 
 /// What the services share.
 struct Shared {

@@ -11,18 +11,12 @@ use nodekit::body::Body;
 use nodekit::exchange::{CallRequest, Target};
 use nodekit::hop;
 use proto::call_json::{CallJson, DETACHED};
+use proto::engage_extensions::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 use proto::runner::TryCall;
 use serde::Deserialize;
 
 use super::Shared;
 use super::header_list::HeaderList;
-
-/// An entry of `TryCall.extensions` that a Hearth load balancer may send: how many milliseconds the
-/// call may wait for a container before it is refused.
-pub const MAX_WAIT_MILLIS: &str = "hearth-max-wait-millis";
-/// Another one: with the value `1`, the function may answer before it has all of its input. An
-/// original runner does not allow that.
-pub const EARLY_ANSWER: &str = "hearth-early-answer";
 
 /// The longest key of a function, in bytes; a hash is 32.
 const MAX_SLOT_HASH: usize = 128;

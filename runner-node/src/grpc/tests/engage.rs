@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use domain::{MilliCpus, Timestamp};
+use proto::engage_extensions::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 use proto::runner::client_msg;
 use proto::runner::{DataFrame, TryCall};
 use tonic::Code;
 
 use super::*;
 use crate::driver::contract::eventually;
-use crate::grpc::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 
 #[tokio::test]
 async fn a_call_is_answered_with_head_output_and_account() {
@@ -511,6 +511,83 @@ async fn a_detached_call_is_answered_when_it_starts_and_ends_by_itself() {
     node.end().await;
 }
 
+/// A detached call that was begun does not depend on its load balancer: its input was there before.
+#[tokio::test]
+async fn a_detached_call_is_begun_when_its_input_is_there() {
+    let node = Node::new(1).await;
+    let mut call = document("f", "1", "echo");
+    call.kind = "detached".into();
+    let mut peer = node.begin(try_document(&call)).await;
+    peer.data("half", false).await;
+    let whole = node.call(try_call("f", "2", "echo"), &[b"x"]).await;
+    assert!(whole.finished.success, "the container is free");
+    peer.data("whole", true).await;
+    assert!(peer.answer().await.finished.success);
+    let order: Vec<_> = node.bench.world.seen.borrow().clone();
+    let order: Vec<_> = order.iter().map(|(call, _)| call.as_str()).collect();
+    assert_eq!(order, ["2", "1"]);
+
+    // Beyond a limit it is passed on as it comes.
+    call.id = "3".into();
+    call.headers.insert("Do".into(), vec!["wait".into()]);
+    let mut peer = node.begin(try_document(&call)).await;
+    for _ in 0..700 {
+        peer.data(vec![7; 10_240], false).await;
+    }
+    assert_eq!(peer.head().await.status_code, 202);
+    peer.data("", true).await;
+    node.bench.world.release("3");
+    assert!(peer.answer().await.finished.success);
+
+    // One whose load balancer goes away before is not begun.
+    call.id = "4".into();
+    let mut peer = node.begin(try_document(&call)).await;
+    peer.data("half", false).await;
+    peer.close();
+    let expected = "Protocol failure: expected ClientMsg_Data";
+    assert_eq!(peer.broken().await.message(), expected);
+    assert_eq!(node.bench.world.seen.borrow().len(), 3);
+    node.end().await;
+}
+
+/// A function that takes nothing makes its load balancer wait, and costs the runner no memory.
+#[tokio::test]
+async fn input_that_nobody_takes_stays_with_the_load_balancer() {
+    let node = Node::new(1).await;
+    let mut first = node.begin(try_call("f", "1", "wait")).await;
+    first.input(&[]).await;
+    node.bench.seen("1").await;
+    let waiting = node.begin(try_call("f", "2", "echo")).await;
+    let send = waiting.send.clone().expect("open");
+    let sent = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let sending = tokio::spawn(async move {
+        let piece = client_msg::Body::Data(DataFrame {
+            data: Bytes::from(vec![0; 10_240]),
+            eof: false,
+        });
+        let message = ClientMsg { body: Some(piece) };
+        for _ in 0..10_000 {
+            if send.send(message.clone()).await.is_err() {
+                return;
+            }
+            count.fetch_add(10_240, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    // Other calls go through while it stands still.
+    let mut before = 0;
+    eventually("it stands still", async || {
+        assert_eq!(node.status().await.active, 2);
+        let now = sent.load(std::sync::atomic::Ordering::SeqCst);
+        now > 0 && now == std::mem::replace(&mut before, now)
+    })
+    .await;
+    assert!(before < 2 << 20, "{before}");
+    sending.abort();
+    drop(waiting);
+    node.end().await;
+}
+
 #[tokio::test]
 async fn a_draining_runner_refuses_new_calls_and_finishes_those_that_run() {
     let node = Node::new(2).await;
@@ -545,7 +622,6 @@ async fn a_function_is_parsed_once_for_each_key_of_it() {
     node.end().await;
 }
 
-/// Headers that belong to a connection stay with it, also when a load balancer forgot about them.
 #[tokio::test]
 async fn go_writes_empty_maps_as_null() {
     let node = Node::new(1).await;

@@ -232,6 +232,35 @@ async fn followers_end_with_the_table_of_the_agent() {
     node.end().await;
 }
 
+/// Who reads slowly gets the last state of each function, not all that were.
+#[tokio::test]
+async fn a_watcher_that_stays_away_gets_one_state_for_each_function() {
+    let node = Node::new(3).await;
+    let mut watcher = node.bench.agent.watch(Duration::ZERO, NEVER);
+    let first = watcher.next().await.expect("not far behind");
+    assert!(first.expect("an update").functions.is_empty());
+    let names = ["f", "g", "h"];
+    for n in 0..60 {
+        let name = names[n % 3];
+        node.call(try_call(name, &n.to_string(), "echo"), &[]).await;
+    }
+    let (mut updates, mut table) = (0, HashMap::new());
+    while names
+        .iter()
+        .any(|name| table.get(&function(name).slot_key) != Some(&(1, 0, 0)))
+    {
+        let update = soon(watcher.next()).await.expect("not far behind");
+        let functions = update.expect("an update").functions;
+        assert!(functions.len() <= 3, "{functions:?}");
+        updates += 1;
+        for (key, view) in functions {
+            table.insert(key, (view.idle, view.busy, view.waiting));
+        }
+    }
+    assert!(updates <= 3, "{updates}");
+    node.end().await;
+}
+
 #[tokio::test]
 async fn calls_are_not_carried_together_yet() {
     let node = Node::new(1).await;

@@ -61,10 +61,19 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
     }
 }
 
-/// The launch came to nothing. The call that caused it hears why; others that wait get another.
+/// The launch came to nothing. The call that caused it hears why; others that wait get another. An
+/// image that cannot be had is one for all of them: they would wait for it in turns.
 fn give_up(shared: &Arc<Shared>, function: &Arc<Function>, waiter: WaiterId, error: ApiError) {
     function.launch_failed();
-    function.queue.fail(waiter, error);
+    let for_all = matches!(
+        error.code(),
+        ErrorCode::ImagePullTimeout | ErrorCode::ImagePullFailed | ErrorCode::ImageHasVolume
+    );
+    if for_all && !function.has_containers() {
+        function.queue.fail_all(&error);
+    } else {
+        function.queue.fail(waiter, error);
+    }
     launcher::launch(shared, function);
 }
 

@@ -148,6 +148,11 @@ impl Function {
         self.stats().starting -= 1;
     }
 
+    /// Whether a container is up, which may serve calls that wait.
+    pub(super) fn has_containers(&self) -> bool {
+        self.stats().ready > 0
+    }
+
     /// A launch brought a container up, which took `took` without waiting for resources or image.
     pub(super) fn launched(&self, took: Duration) {
         let mut stats = self.stats();

@@ -265,6 +265,15 @@ impl<S: Slot> SlotQueue<S> {
         }
     }
 
+    /// Tells all waiting calls that no container can be started for any of them.
+    pub(super) fn fail_all(&self, error: &ApiError) {
+        let waiters = std::mem::take(&mut self.lock().waiters);
+        self.mark().touch();
+        for waiter in waiters.into_values() {
+            let _ = waiter.hand_over.send(Err(error.clone()));
+        }
+    }
+
     /// Drops all idle slots, refuses all waiting calls, and everything offered from now on.
     pub(super) fn close(&self) {
         let (idle, waiters) = {

@@ -101,6 +101,61 @@ async fn an_error_of_the_driver_goes_to_its_call_and_does_not_stick() {
     bench.end().await;
 }
 
+/// Else each of them would wait for a pull of its own, one after the other.
+#[tokio::test]
+async fn all_who_wait_hear_that_there_is_no_image() {
+    let bench = Bench::with(
+        9,
+        Settings {
+            hot_poll: NEVER,
+            processors: 1,
+            ..settings()
+        },
+    );
+    let f = function("f");
+    let pull = Arc::new(AtomicBool::new(true));
+    bench.script({
+        let pull = Arc::clone(&pull);
+        |script| {
+            script.prepare_image = Arc::new(move |_| match pull.swap(false, Ordering::SeqCst) {
+                true => Step::Fail(Duration::from_millis(50), ErrorCode::ImagePullFailed.into()),
+                false => Step::Hang,
+            });
+        }
+    });
+    let mut calls = Vec::new();
+    for nth in 1..=3 {
+        calls.push(bench.waiting(&f, &nth.to_string(), "echo", nth).await);
+    }
+    for call in calls {
+        assert_eq!(refused(call).await, ErrorCode::ImagePullFailed);
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_running_container_still_serves_those_who_cannot_get_another() {
+    let bench = Bench::new(9);
+    let f = function("f");
+    bench.call(&f, "1").await;
+    let running = bench.start(&f, "2", "wait");
+    bench.seen("2").await;
+    let pull = AtomicBool::new(true);
+    bench.script(|script| {
+        script.prepare_image = Arc::new(move |_| match pull.swap(false, Ordering::SeqCst) {
+            true => Step::Fail(Duration::from_millis(50), ErrorCode::ImagePullFailed.into()),
+            false => Step::Hang,
+        });
+    });
+    let first = bench.waiting(&f, "3", "echo", 1).await;
+    let second = bench.waiting(&f, "4", "echo", 2).await;
+    assert_eq!(refused(first).await, ErrorCode::ImagePullFailed);
+    bench.world.release("2");
+    answered(running).await;
+    answered(second).await;
+    bench.end().await;
+}
+
 #[tokio::test]
 async fn others_do_not_hear_of_a_failed_start_and_get_a_start_of_their_own() {
     // Only a failure or an end makes the launcher look again.

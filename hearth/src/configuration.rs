@@ -3,10 +3,11 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use api_node::config::ApiConfig;
+use hybrid_client::config::HybridConfig;
 use lb::config::LbConfig;
-use nodekit::config::NodeConfig;
+use nodekit::config::{GrpcConfig, NodeConfig};
 use nodekit::settings::{Effective, Layers, Sources};
 use runner_node::config::RunnerConfig;
 
@@ -31,6 +32,12 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) enum NodeKind {
     /// All nodes in one process.
     Full,
+    /// The API and the store.
+    Api,
+    /// The front door over many runners.
+    Lb,
+    /// Runs functions for load balancers.
+    Runner,
 }
 
 /// The settings of every kind of node; each uses those of its own kind.
@@ -38,6 +45,8 @@ pub(crate) struct Configuration {
     /// What `FN_NODE_TYPE` says that the process is.
     pub(crate) kind: NodeKind,
     pub(crate) node: NodeConfig,
+    pub(crate) grpc: GrpcConfig,
+    pub(crate) hybrid: HybridConfig,
     pub(crate) api: ApiConfig,
     pub(crate) lb: LbConfig,
     pub(crate) runner: RunnerConfig,
@@ -57,7 +66,7 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
     let environment: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let kind = node_kind(&environment)?;
+    let kind = node_kind(&environment);
     let environment = environment
         .into_iter()
         .filter(|(name, _)| name != NODE_TYPE)
@@ -70,11 +79,14 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
         flags: from.set.clone(),
         read_file: Some(&|path| std::fs::read_to_string(path)),
     });
-    let (node, api, lb, runner) = (layers.load(), layers.load(), layers.load(), layers.load());
+    let (node, grpc, hybrid) = (layers.load(), layers.load(), layers.load());
+    let (api, lb, runner) = (layers.load(), layers.load(), layers.load());
     let effective = layers.finish()?;
     Ok(Configuration {
         kind,
         node,
+        grpc,
+        hybrid,
         api,
         lb,
         runner,
@@ -84,21 +96,18 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
 
 const NODE_TYPE: &str = "FN_NODE_TYPE";
 
-/// What the environment says that the process is; a deployment that asks for one kind must not get
-/// another.
-fn node_kind(environment: &[(String, String)]) -> anyhow::Result<NodeKind> {
+/// What the environment says that the process is.
+fn node_kind(environment: &[(String, String)]) -> NodeKind {
     let kind = environment
         .iter()
         .find(|(name, _)| name == NODE_TYPE)
         .map(|(_, kind)| kind.as_str());
     match kind {
-        Some(kind @ ("api" | "lb" | "pure-runner" | "runner")) => {
-            bail!(
-                "{NODE_TYPE}={kind}: this version runs as one node only; leave the setting out, or set it to full"
-            )
-        }
+        Some("api") => NodeKind::Api,
+        Some("lb") => NodeKind::Lb,
+        Some("pure-runner" | "runner") => NodeKind::Runner,
         // The original takes any other value for `full` (spec/01 1.1).
-        _ => Ok(NodeKind::Full),
+        _ => NodeKind::Full,
     }
 }
 

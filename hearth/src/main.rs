@@ -30,6 +30,12 @@ struct Arguments {
 enum Command {
     /// Runs everything in this process: API, front door and runner.
     Up(ConfigurationArgs),
+    /// Runs an API node: the REST API, the store, and what load balancers and runners ask.
+    Api(ConfigurationArgs),
+    /// Runs a load balancer: calls come in here and go to runners.
+    Lb(ConfigurationArgs),
+    /// Runs a runner: functions in containers, called by load balancers.
+    Runner(ConfigurationArgs),
     /// Prints the effective configuration, with secrets masked.
     Config(ConfigurationArgs),
     /// Creates or updates an app, a function and a trigger.
@@ -59,6 +65,9 @@ fn main() -> ExitCode {
         };
         match command {
             Command::Up(from) => node::run(Some(NodeKind::Full), &from).await,
+            Command::Api(from) => node::run(Some(NodeKind::Api), &from).await,
+            Command::Lb(from) => node::run(Some(NodeKind::Lb), &from).await,
+            Command::Runner(from) => node::run(Some(NodeKind::Runner), &from).await,
             Command::Config(from) => configuration::show(&from),
             Command::Deploy(what) => cli::deploy(&url, what).await,
             Command::Call(what) => cli::call(&url, what).await,

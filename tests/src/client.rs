@@ -12,6 +12,8 @@ use serde_json::Value;
 #[derive(Clone)]
 pub struct Client {
     base: String,
+    /// Where the API is, if it is not at `base`.
+    api: Option<String>,
     http: HyperClient<HttpConnector, Full<Bytes>>,
 }
 
@@ -76,7 +78,16 @@ impl Client {
     pub fn new(base: impl Into<String>) -> Self {
         Self {
             base: base.into(),
+            api: None,
             http: HyperClient::builder(TokioExecutor::new()).build_http(),
+        }
+    }
+
+    /// The same, with the API of another server.
+    pub fn with_api(&self, api: &Self) -> Self {
+        Self {
+            api: Some(api.base.clone()),
+            ..self.clone()
         }
     }
 
@@ -90,7 +101,13 @@ impl Client {
     /// # Errors
     /// Without an answer, or with one that broke off.
     pub async fn try_send(&self, mut request: Request<Bytes>) -> anyhow::Result<Answer> {
-        *request.uri_mut() = format!("{}{}", self.base, request.uri()).parse()?;
+        let of_front_door = ["/invoke", "/t/", "/r/", "/1/"];
+        let path = request.uri().path();
+        let base = match &self.api {
+            Some(api) if !of_front_door.iter().any(|prefix| path.starts_with(prefix)) => api,
+            _ => &self.base,
+        };
+        *request.uri_mut() = format!("{base}{}", request.uri()).parse()?;
         let (head, body) = self
             .http
             .request(request.map(Full::new))

@@ -52,6 +52,14 @@ pub struct Deployed {
 }
 
 impl Deployed {
+    /// The same function, called through another front door.
+    pub fn through(&self, client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Deploys an image as a function of an app of its own; `settings` are further fields of the
     /// function.
     ///

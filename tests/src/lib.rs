@@ -26,4 +26,4 @@ pub use client::{Answer, Client};
 pub use cluster::Cluster;
 pub use eventually::{eventually, eventually_within};
 pub use functions::Deployed;
-pub use server::Server;
+pub use server::{Server, is_cluster};

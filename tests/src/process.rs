@@ -38,6 +38,11 @@ impl Process {
         }
     }
 
+    /// What kind of node it is.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     /// From now on each start takes the addresses of the first one.
     pub fn keep_addresses(mut self) -> Self {
         self.keep_addresses = true;

@@ -1,4 +1,6 @@
-//! The server as a process of its own, with everything it owns in a directory that goes with it.
+//! The server, with everything it owns in a directory that goes with it: `hearth up`, or, so that the
+//! same tests show what a cluster does, an API node, a runner and a load balancer
+//! (`HEARTH_TOPOLOGY=cluster`).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -10,15 +12,21 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{Client, engine};
 
-/// A running `hearth up`.
+/// A running server.
 pub struct Server {
-    // Dropped in this order: the directory goes after the process.
-    process: Process,
+    // Dropped in this order: the directory goes after the processes.
+    /// The front door comes last, and is the only one of `hearth up`.
+    nodes: Vec<Process>,
     directory: TempDir,
     /// The label of its containers.
     pub tag: String,
     /// A client of it.
     pub client: Client,
+}
+
+/// Whether a server of the tests is a cluster of processes.
+pub fn is_cluster() -> bool {
+    std::env::var("HEARTH_TOPOLOGY").is_ok_and(|topology| topology == "cluster")
 }
 
 impl Server {
@@ -39,8 +47,21 @@ impl Server {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
+        let kinds: &[_] = if is_cluster() {
+            &["api", "runner", "lb"]
+        } else {
+            &["up"]
+        };
+        let node = |kind: &&'static str| {
+            let place = match *kind {
+                "up" => directory.path().to_owned(),
+                kind => directory.path().join(kind),
+            };
+            std::fs::create_dir_all(&place).expect("a directory for the node");
+            Process::new(kind, &place, all.clone()).keep_addresses()
+        };
         let mut server = Self {
-            process: Process::new("up", directory.path(), all),
+            nodes: kinds.iter().map(node).collect(),
             directory,
             tag,
             client: Client::new(""),
@@ -55,9 +76,35 @@ impl Server {
     /// When one is running, or when it does not come up.
     pub async fn restart(&mut self) {
         std::fs::create_dir_all(self.sockets()).expect("a directory for sockets");
-        self.process.start().await;
-        self.client = self.process.client();
-        self.process.ready().await;
+        let mut api: Option<(String, Client)> = None;
+        for node in &mut self.nodes {
+            if let Some((grpc, _)) = &api {
+                node.set("FN_RUNNER_API_URL", grpc);
+            }
+            node.start().await;
+            if node.kind() == "api" {
+                let grpc = format!("http://{}", node.grpc_address());
+                api = Some((grpc, node.client()));
+            }
+        }
+        let front = self.front().client();
+        self.client = match &api {
+            Some((_, api)) => front.with_api(api),
+            None => front,
+        };
+        for node in &self.nodes {
+            node.ready().await;
+        }
+    }
+
+    fn front(&self) -> &Process {
+        self.nodes.last().expect("a server has a front door")
+    }
+
+    /// The node that has the containers.
+    fn runner(&self) -> &Process {
+        let runner = self.nodes.iter().find(|node| node.kind() == "runner");
+        runner.unwrap_or_else(|| self.front())
     }
 
     /// Where everything of this server is.
@@ -72,20 +119,20 @@ impl Server {
 
     /// All that the server has logged since its last start.
     pub fn log_text(&self) -> String {
-        self.process.log_text()
+        self.nodes.iter().map(Process::log_text).collect()
     }
 
     /// The log, line by line.
     pub fn log_lines(&self) -> Vec<Value> {
-        self.process.log_lines()
+        self.nodes.iter().flat_map(Process::log_lines).collect()
     }
 
-    /// The process id.
+    /// The process id of the node that has the containers.
     ///
     /// # Panics
     /// When the server is not running.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.runner().pid()
     }
 
     /// The resident memory of the process, in bytes.
@@ -129,23 +176,30 @@ impl Server {
     /// # Panics
     /// When the server is not running.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        self.process.signal(signal);
+        self.nodes.iter().for_each(|node| node.signal(signal));
     }
 
-    /// Waits for the process to end.
+    /// Waits for every node to end; the status of the first that failed, or else of the last.
     ///
     /// # Panics
     /// When it does not end in time.
     pub async fn ended(&mut self, patience: Duration) -> ExitStatus {
-        self.process.ended(patience).await
+        let mut last = None;
+        for node in &mut self.nodes {
+            let status = node.ended(patience).await;
+            if last.is_none_or(|last: ExitStatus| last.success()) {
+                last = Some(status);
+            }
+        }
+        last.expect("a server has nodes")
     }
 
-    /// Kills the process at once.
+    /// Kills every node at once.
     ///
     /// # Panics
     /// When the server is not running.
     pub fn kill(&mut self) {
-        self.process.kill();
+        self.nodes.iter_mut().for_each(Process::kill);
     }
 
     /// The containers that this server, or an earlier one in the same place, has made.
@@ -161,7 +215,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.process.stop_at_once();
+        self.nodes.iter_mut().for_each(Process::stop_at_once);
         engine::remove(&self.containers());
     }
 }

@@ -16,16 +16,19 @@ use runner_node::driver::docker::metrics::DockerMetrics;
 use runner_node::metrics::RunnerMetrics;
 use runner_node::resources::{Pool, totals};
 use runner_node::stream::{Limits, SocketDir, SocketDirConfig};
+use tracing::warn;
+
+use super::Base;
 
 /// The metrics of a runner.
-pub(crate) struct RunnerRegistrations {
+pub(super) struct RunnerRegistrations {
     runner: RunnerMetrics,
     docker: DockerMetrics,
 }
 
 impl RunnerRegistrations {
     /// Registers them.
-    pub(crate) fn new(metrics: &mut Metrics) -> Self {
+    pub(super) fn new(metrics: &mut Metrics) -> Self {
         Self {
             runner: RunnerMetrics::new(metrics),
             docker: DockerMetrics::new(metrics),
@@ -33,8 +36,45 @@ impl RunnerRegistrations {
     }
 }
 
-/// Starts a runner.
-pub(crate) async fn start(
+/// Starts an agent, and keeps the readiness up to date with its engine, and the metrics of what is
+/// held.
+pub(super) async fn start(
+    base: &Base,
+    registrations: RunnerRegistrations,
+) -> anyhow::Result<Agent> {
+    let agent = start_agent(
+        &base.configuration.runner,
+        registrations,
+        Arc::clone(&base.ids),
+    )
+    .await?;
+    let asked = agent.clone();
+    base.watch("engine", move || {
+        let agent = asked.clone();
+        async move {
+            agent.measure();
+            agent.ready().await
+        }
+    });
+    Ok(agent)
+}
+
+/// Refuses new calls, and waits for the running ones, at most for `limit`.
+pub(super) async fn drain(agent: &Agent, limit: Option<Duration>) {
+    agent.drain();
+    let in_time = match limit {
+        Some(limit) => tokio::time::timeout(limit, agent.drained()).await.is_ok(),
+        None => {
+            agent.drained().await;
+            true
+        }
+    };
+    if !in_time {
+        warn!("some calls did not finish in time and are cut off");
+    }
+}
+
+async fn start_agent(
     config: &RunnerConfig,
     registrations: RunnerRegistrations,
     ids: Arc<IdSource>,

@@ -151,7 +151,7 @@ impl NodeTls {
     /// # Errors
     /// Why the server was refused. That the server refuses this node shows only when it is read
     /// from.
-    pub(crate) async fn connect<T>(
+    pub async fn connect<T>(
         &self,
         host: &str,
         io: T,

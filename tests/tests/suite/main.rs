@@ -4,6 +4,7 @@ mod abuse;
 mod answers;
 mod bad_settings;
 mod capacity;
+mod cluster;
 mod containers;
 mod detached;
 mod docs;

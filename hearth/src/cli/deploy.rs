@@ -43,7 +43,8 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(crate) async fn run(client: &Client, deploy: Deploy) -> anyhow::Result<String> {
     let app = app(client, &deploy.app).await?;
     let func = function(client, &app, &deploy).await?;
-    let mut told = format!("{}/{} runs {}", app.name, func.name, func.image);
+    let (name, id) = (&func.name, &func.id);
+    let mut told = format!("{}/{name} ({id}) runs {}", app.name, func.image);
     if let Some(source) = &deploy.trigger {
         let trigger = trigger(client, &app, &func, source).await?;
         told.push_str(&format!(", at /t/{}{}", app.name, trigger.source));

@@ -22,7 +22,7 @@ settings! {
         FN_CACHE_SIZE: Int<u32> = "10000" => cache_size: u32;
         /// Longest time that a call may wait for a container, in which a busy platform may get free.
         FN_PLACEMENT_TIMEOUT: Timeout = "360s" => placement_timeout: Option<Duration>;
-        /// The same for a detached call.
+        /// Longest time that a detached call may wait for a container.
         FN_DETACHED_PLACEMENT_TIMEOUT: Timeout = "30s" => detached_placement_timeout: Option<Duration>;
         /// The runners of a load balancer: host:port, separated by commas or spaces.
         FN_RUNNER_ADDRESSES: Addresses = "" => runner_addresses: Vec<HostPort>;

@@ -60,13 +60,22 @@ impl Patience {
     }
 }
 
-/// Of several runners with one address, the newest is there: the others had it before.
+/// Of several runners with one address, the newest is there: the others had it before. Unless the
+/// certificates tell that it belongs to somebody else, who could so push the other one out.
 fn listed(leases: &[RunnerLease], patient: bool) -> Arc<[RegisteredRunner]> {
-    let rank = |lease: &RunnerLease| (lease.left > 0, lease.registered_at);
+    let mut leases: Vec<_> = leases
+        .iter()
+        .filter(|lease| patient || lease.left > 0)
+        .collect();
+    leases.sort_by_key(|lease| (lease.registered_at, &lease.runner.id));
     let mut by_address = BTreeMap::new();
-    for lease in leases.iter().filter(|lease| patient || lease.left > 0) {
-        let place = by_address.entry(&lease.runner.address).or_insert(lease);
-        if rank(lease) >= rank(place) {
+    for lease in leases {
+        let place: &mut &RunnerLease = by_address.entry(&lease.runner.address).or_insert(lease);
+        let takes_over = match (lease.left > 0, place.left > 0) {
+            (true, true) | (false, false) => !are_strangers(lease, place),
+            (holds, _) => holds,
+        };
+        if takes_over {
             *place = lease;
         }
     }
@@ -74,6 +83,13 @@ fn listed(leases: &[RunnerLease], patient: bool) -> Arc<[RegisteredRunner]> {
         .into_values()
         .map(|lease| lease.runner.clone())
         .collect()
+}
+
+fn are_strangers(one: &RunnerLease, other: &RunnerLease) -> bool {
+    match (&one.owner, &other.owner) {
+        (Some(one), Some(other)) => one != other,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +109,7 @@ mod tests {
                 version: "1".into(),
                 draining: false,
             },
+            owner: None,
             registered_at,
             left,
         }
@@ -139,6 +156,25 @@ mod tests {
         let gone = [lease("a", "h:1", 1, 0), lease("b", "h:2", 1, -5)];
         assert_eq!(ids(&listed(&gone, false)), [""; 0]);
         assert_eq!(ids(&listed(&gone, true)), ["a", "b"]);
+    }
+
+    #[test]
+    fn nobody_pushes_out_somebody_else() {
+        let owned = |owner: &str, registered_at, left| RunnerLease {
+            owner: Some(owner.to_owned()),
+            ..lease(
+                &format!("{owner}/{registered_at}"),
+                "h:1",
+                registered_at,
+                left,
+            )
+        };
+        let (old, new) = (owned("a", 1, 9), owned("a", 2, 9));
+        let thief = owned("b", 3, 9);
+        assert_eq!(ids(&listed(&[old.clone(), new.clone()], false)), ["a/2"]);
+        assert_eq!(ids(&listed(&[thief.clone(), new, old], false)), ["a/2"]);
+        // An address is free for others when the lease has ended.
+        assert_eq!(ids(&listed(&[owned("a", 1, 0), thief], true)), ["b/3"]);
     }
 
     /// Looks every [`POLL`] from `start` on, the database's clock going along from `database`.

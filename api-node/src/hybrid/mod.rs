@@ -131,11 +131,12 @@ impl Hybrid for HybridService {
     ) -> Result<Response<RegisterReply>, Status> {
         let identity = authorize::identity(&request);
         let runner: RegisteredRunner = request::runner(request.into_inner())?;
-        authorize::authorize(identity.as_ref().map(PeerIdentity::as_str), &runner.id)?;
+        let owner = identity.as_ref().map(PeerIdentity::as_str);
+        authorize::authorize(owner, &runner.id)?;
         let HybridSettings {
             lease, renew_after, ..
         } = self.settings;
-        let registered = self.store.register_runner(&runner, lease).await;
+        let registered = self.store.register_runner(&runner, owner, lease).await;
         registered.map_err(refused)?;
         Ok(Response::new(RegisterReply {
             lease_ms: millis(lease),

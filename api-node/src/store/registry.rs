@@ -26,6 +26,8 @@ const REMOVE_NODE: &str = "DELETE FROM lb_nodes WHERE address = $1";
 pub struct RunnerLease {
     /// The runner.
     pub runner: RegisteredRunner,
+    /// The name in the certificate of who registered it.
+    pub owner: Option<String>,
     /// Since when it has its address, by the database's clock, in milliseconds.
     pub registered_at: i64,
     /// For how many milliseconds the lease holds; since when it does not if that is not positive.
@@ -45,10 +47,11 @@ pub struct RunnerLeases {
 /// share.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// Gives a runner a lease, or renews it.
+    /// Gives a runner a lease, or renews it, for one whose certificate names `owner`.
     async fn register_runner(
         &self,
         runner: &RegisteredRunner,
+        owner: Option<&str>,
         lease: Duration,
     ) -> Result<(), ApiError>;
     /// Takes a runner off the list; one that is not on it is no error.
@@ -72,6 +75,7 @@ impl<D: Database> Registry for SqlStore<D> {
     async fn register_runner(
         &self,
         runner: &RegisteredRunner,
+        owner: Option<&str>,
         lease: Duration,
     ) -> Result<(), ApiError> {
         self.run(|| async {
@@ -89,6 +93,7 @@ impl<D: Database> Registry for SqlStore<D> {
                 .map_or(now, |known| known.registered_at);
             let lease = Lease {
                 runner: runner.clone(),
+                owner: owner.map(str::to_owned),
                 registered_at,
                 until: now.saturating_add(millis(lease)),
             };
@@ -120,6 +125,7 @@ impl<D: Database> Registry for SqlStore<D> {
             let leases = runners::list(&mut *reader, since).await?;
             let leases = leases.into_iter().map(|lease| RunnerLease {
                 runner: lease.runner,
+                owner: lease.owner,
                 registered_at: lease.registered_at,
                 left: lease.until.saturating_sub(now),
             });

@@ -7,7 +7,7 @@ use super::session::{Arg, Locking, Session};
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, address, version, draining, registered_at, lease_until FROM runners ",
+            "SELECT id, owner, address, version, draining, registered_at, lease_until FROM runners ",
             $rest
         )
     };
@@ -19,27 +19,29 @@ const BY_ID: Locking = Locking {
 };
 const LIST: &str = select!("WHERE lease_until > $1 ORDER BY id");
 const UPSERT: &str = "INSERT INTO runners \
-    (id, address, version, draining, registered_at, lease_until) VALUES ($1, $2, $3, $4, $5, $6) \
-    ON CONFLICT (id) DO UPDATE SET address = excluded.address, version = excluded.version, \
+    (id, owner, address, version, draining, registered_at, lease_until) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7) \
+    ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, address = excluded.address, version = excluded.version, \
     draining = excluded.draining, registered_at = excluded.registered_at, \
     lease_until = excluded.lease_until";
 const DELETE: &str = "DELETE FROM runners WHERE id = $1 RETURNING id";
 const PRUNE: &str = "DELETE FROM runners WHERE lease_until <= $1";
 
 /// A row.
-type Row = (String, String, String, i64, i64, i64);
+type Row = (String, Option<String>, String, String, i64, i64, i64);
 
 /// A runner and its lease.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) runner: RegisteredRunner,
+    pub(super) owner: Option<String>,
     pub(super) registered_at: i64,
     pub(super) until: i64,
 }
 
 impl Lease {
     fn read(
-        (id, address, version, draining, registered_at, until): Row,
+        (id, owner, address, version, draining, registered_at, until): Row,
     ) -> Result<Self, sqlx::Error> {
         let address = HostPort::parse(&address).map_err(|error| sqlx::Error::ColumnDecode {
             index: "address".to_owned(),
@@ -52,6 +54,7 @@ impl Lease {
                 version: version.into(),
                 draining: draining != 0,
             },
+            owner,
             registered_at,
             until,
         })
@@ -75,6 +78,7 @@ pub(super) async fn list(session: &mut impl Session, time: i64) -> Result<Vec<Le
 pub(super) async fn put(session: &mut impl Session, lease: &Lease) -> Result<(), sqlx::Error> {
     let args = [
         Arg::Text(&lease.runner.id),
+        Arg::Nullable(lease.owner.as_deref()),
         Arg::Text(lease.runner.address.as_str()),
         Arg::Text(&lease.runner.version),
         Arg::Int(lease.runner.draining.into()),

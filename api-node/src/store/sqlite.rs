@@ -156,7 +156,12 @@ async fn watch_file(writer: SqlitePool, feed: Feed) {
         ticks.tick().await;
         let version = sqlx::query_scalar("PRAGMA data_version");
         // What is wrong with the file is said by those who need it.
-        let found: Option<i64> = version.fetch_one(&writer).await.ok();
+        let found: Option<i64> = match version.fetch_one(&writer).await {
+            Ok(version) => Some(version),
+            // The connection is in use for long; the next look tells what has changed until then.
+            Err(sqlx::Error::PoolTimedOut) => continue,
+            Err(_) => None,
+        };
         if found.is_none() || known.is_some_and(|known| Some(known) != found) {
             feed.missed();
         }

@@ -31,7 +31,7 @@ fn runner(id: &str, address: &str) -> RegisteredRunner {
 
 async fn register(store: &dyn Store, runner: &RegisteredRunner) {
     store
-        .register_runner(runner, LEASE)
+        .register_runner(runner, Some("owner"), LEASE)
         .await
         .expect("registered");
 }
@@ -48,6 +48,7 @@ async fn a_runner_registers_renews_and_leaves(f: Fixture) {
     let first = leases(store).await;
     assert_eq!(first.len(), 2);
     assert_eq!(first[0].runner, a);
+    assert_eq!(first[0].owner.as_deref(), Some("owner"));
     assert!((1..=60_000).contains(&first[0].left), "{first:?}");
 
     // As if time had gone by.
@@ -69,7 +70,7 @@ async fn a_lease_ends_by_the_clock_of_the_database(f: Fixture) {
     let store = &*f.store;
     let short = Duration::from_millis(50);
     store
-        .register_runner(&runner("a", "host:1"), short)
+        .register_runner(&runner("a", "host:1"), None, short)
         .await
         .expect("registered");
     let ended = async { while leases(store).await[0].left > 0 {} };

@@ -1,6 +1,8 @@
 -- Runners that have registered. All times are the database's, in milliseconds.
 CREATE TABLE runners (
     id TEXT NOT NULL PRIMARY KEY,
+    -- The name in the certificate of who registered it; null where nodes speak no TLS.
+    owner TEXT,
     address TEXT NOT NULL,
     version TEXT NOT NULL,
     draining INTEGER NOT NULL,

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::eventually::eventually;
 use crate::postgres::Cluster as Postgres;
 use crate::process::Process;
@@ -21,6 +23,8 @@ pub struct Shape {
     pub runners: usize,
     /// Settings of every node.
     pub settings: Vec<(String, String)>,
+    /// Who signs the nodes' certificates; without one they speak no TLS.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Default for Shape {
@@ -30,6 +34,7 @@ impl Default for Shape {
             lbs: 2,
             runners: 3,
             settings: Vec::new(),
+            authority: None,
         }
     }
 }
@@ -69,12 +74,13 @@ impl Cluster {
             let settings = settings
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            Process::new(
-                kind,
-                place,
-                settings.chain(shape.settings.clone()).collect(),
-            )
-            .keep_addresses()
+            let mut settings: Vec<_> = settings.chain(shape.settings.clone()).collect();
+            if let Some(authority) = &shape.authority {
+                let name = place.file_name().expect("a node has a name");
+                authority.equip(place, &name.to_string_lossy(), &[authority]);
+                settings.extend(Authority::settings(place));
+            }
+            Process::new(kind, place, settings).keep_addresses()
         };
 
         let mut apis = Vec::new();
@@ -89,7 +95,7 @@ impl Cluster {
         }
         let api_url = apis
             .iter()
-            .map(|api: &Process| format!("http://{}", api.grpc_address()))
+            .map(|api: &Process| api.grpc_address().to_owned())
             .collect::<Vec<_>>()
             .join(",");
 
@@ -154,6 +160,11 @@ impl Cluster {
             (online.filter(|state| *state == "online").count() == self.runners.len()).then_some(())
         })
         .await;
+    }
+
+    /// Where a node keeps its files.
+    pub fn place(&self, node: &str) -> PathBuf {
+        self.directory.path().join(node)
     }
 
     /// A client of an API node.

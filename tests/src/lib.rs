@@ -8,6 +8,7 @@
     reason = "a test that cannot go on panics, and says why"
 )]
 
+pub mod authority;
 pub mod binary;
 pub mod client;
 pub mod cluster;

@@ -19,7 +19,6 @@ use tracing::{info, warn};
 pub(super) fn tls(grpc: &GrpcConfig, shutdown: &Shutdown) -> anyhow::Result<Option<NodeTls>> {
     let tls = NodeTls::load(grpc)?;
     if let Some(tls) = &tls {
-        info!(identity = tls.identity().as_str(), "nodes speak mutual TLS");
         shutdown.spawn(tls.clone().reload(shutdown.token().clone()));
     }
     Ok(tls)

@@ -47,8 +47,9 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
         }
         Some(nodes) => {
             let runner = RegisteredRunner {
+                // Another one with each start; API nodes let a certificate's owner use its name only.
                 id: match identity {
-                    Some(identity) => identity.as_str().into(),
+                    Some(identity) => format!("{}/{}", identity.as_str(), base.new_id()).into(),
                     None => base.new_id(),
                 },
                 address: advertised(&configuration.hybrid, address)?,

@@ -4,6 +4,7 @@
 mod control_plane;
 mod restarts;
 mod runners;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +79,10 @@ async fn every_load_balancer_calls_what_any_api_node_was_given() {
         assert_eq!(answer.json()["message"], "Hello World");
     }
     for api in 0..cluster.apis.len() {
-        let shown = cluster.api(api).get(&format!("/v2/fns/{}", hello.fn_id)).await;
+        let shown = cluster
+            .api(api)
+            .get(&format!("/v2/fns/{}", hello.fn_id))
+            .await;
         assert_eq!(shown.expect(200).json()["name"], "hello");
     }
     // What does not exist is what it is on one node.
@@ -91,7 +95,10 @@ async fn every_load_balancer_calls_what_any_api_node_was_given() {
 /// Twelve calls at a time for a function whose calls take a while need more than one runner.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_spread_over_runners() {
-    let settings = vec![("FN_MAX_TOTAL_MEMORY_BYTES".to_owned(), "400000000".to_owned())];
+    let settings = vec![(
+        "FN_MAX_TOTAL_MEMORY_BYTES".to_owned(),
+        "400000000".to_owned(),
+    )];
     let cluster = Cluster::start(Shape {
         settings,
         ..Shape::default()
@@ -106,6 +113,9 @@ async fn calls_spread_over_runners() {
     for answer in calls.join_all().await {
         answer.expect(200);
     }
-    let used = cluster.tags.iter().filter(|tag| !hearth_tests::engine::containers_of(tag).is_empty());
+    let used = cluster
+        .tags
+        .iter()
+        .filter(|tag| !hearth_tests::engine::containers_of(tag).is_empty());
     assert!(used.count() > 1, "all calls went to one runner");
 }

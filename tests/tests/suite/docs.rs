@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use api_node::config::ApiConfig;
 use domain::ErrorCode;
 use hearth_tests::binary::repository;
-use lb::FrontDoorMetrics;
+use hybrid_client::config::HybridConfig;
 use lb::config::LbConfig;
+use lb::{FrontDoorMetrics, PlacerMetrics};
 use nodekit::api_metrics::ApiMetrics;
-use nodekit::config::NodeConfig;
+use nodekit::config::{GrpcConfig, NodeConfig};
 use nodekit::metrics::Metrics;
 use nodekit::settings::{Settings as _, markdown};
 use runner_node::config::RunnerConfig;
@@ -41,8 +42,13 @@ fn configuration() {
     let mut expected = String::new();
     for (title, table) in [
         ("Every node", NodeConfig::TABLE),
+        ("Between nodes", GrpcConfig::TABLE),
+        (
+            "Load balancers and runners of a cluster",
+            HybridConfig::TABLE,
+        ),
         ("API", ApiConfig::TABLE),
-        ("Front door", LbConfig::TABLE),
+        ("Front door and load balancer", LbConfig::TABLE),
         ("Runner", RunnerConfig::TABLE),
     ] {
         write!(expected, "\n## {title}\n\n{}\n", markdown(table)).expect("a string takes all");
@@ -81,6 +87,7 @@ fn metrics() {
     let mut metrics = Metrics::new();
     let api = ApiMetrics::new(&mut metrics);
     FrontDoorMetrics::new(&mut metrics, api);
+    PlacerMetrics::new(&mut metrics);
     RunnerMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
     let mut expected =
@@ -106,6 +113,8 @@ fn links_between_documents_lead_to_files() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/deployment.md",
+        "docs/placement.md",
         "examples/README.md",
     ];
     for document in documents {

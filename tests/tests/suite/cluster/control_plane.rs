@@ -76,5 +76,8 @@ async fn cached_functions_go_on_without_any_api_node() {
     .await;
     load.stop().await;
     let func = Deployed::test_function(&cluster.api(1), "new", json!({})).await;
-    func.through(&cluster.lb(1)).call_json(json!({})).await.expect(200);
+    func.through(&cluster.lb(1))
+        .call_json(json!({}))
+        .await
+        .expect(200);
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use hearth_tests::cluster::Shape;
 use hearth_tests::Cluster;
+use hearth_tests::cluster::Shape;
 use rustix::process::Signal;
 
 use super::{Load, hello};

@@ -38,16 +38,25 @@ async fn calls_of_a_killed_runner_fail_at_once_and_nothing_goes_there_any_more()
     assert!([502, 503].contains(&answer.status.as_u16()), "{answer:?}");
     for lb in 0..2 {
         for _ in 0..20 {
-            func.through(&cluster.lb(lb)).call_json(json!({})).await.expect(200);
+            func.through(&cluster.lb(lb))
+                .call_json(json!({}))
+                .await
+                .expect(200);
         }
     }
     let left = engine::containers_of(&cluster.tags[runner]);
     assert!(!left.is_empty(), "a killed runner cannot clear up");
     cluster.runners[runner].start().await;
-    eventually_within(Duration::from_secs(10), "its containers are gone", async || {
-        let now = engine::containers_of(&cluster.tags[runner]);
-        left.iter().all(|container| !now.contains(container)).then_some(())
-    })
+    eventually_within(
+        Duration::from_secs(10),
+        "its containers are gone",
+        async || {
+            let now = engine::containers_of(&cluster.tags[runner]);
+            left.iter()
+                .all(|container| !now.contains(container))
+                .then_some(())
+        },
+    )
     .await;
     for lb in &cluster.lbs {
         cluster.all_runners_known(lb).await;
@@ -75,7 +84,10 @@ async fn a_runner_that_hangs_costs_no_call_its_time_out_twice() {
     }
     let answers = tokio::time::timeout(Duration::from_secs(60), calls.join_all()).await;
     let answers = answers.expect("no call hangs");
-    assert!(answers.iter().any(|answer| answer.status == 200), "{answers:?}");
+    assert!(
+        answers.iter().any(|answer| answer.status == 200),
+        "{answers:?}"
+    );
     eventually("calls go elsewhere", async || {
         let answer = func.call_json(json!({})).await;
         (answer.status == 200).then_some(())
@@ -86,7 +98,11 @@ async fn a_runner_that_hangs_costs_no_call_its_time_out_twice() {
         cluster.all_runners_known(lb).await;
     }
     // What the functions say is the ledger: nothing ran twice.
-    let said: String = cluster.runners.iter().map(|runner| runner.log_text()).collect();
+    let said: String = cluster
+        .runners
+        .iter()
+        .map(|runner| runner.log_text())
+        .collect();
     for call in 0..40 {
         let runs = said.matches(&format!("\"ledger {call}\"")).count();
         assert!(runs <= 1, "call {call} ran {runs} times");

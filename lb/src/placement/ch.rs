@@ -4,7 +4,7 @@
 use super::Now;
 use super::fleet::Fleet;
 use super::jump_hash;
-use super::naive::scan;
+use super::naive::{scan, trial};
 use super::placer::{Ask, Placer};
 use super::runner::RunnerId;
 
@@ -13,9 +13,15 @@ use super::runner::RunnerId;
 pub(crate) struct Ch;
 
 impl Placer for Ch {
-    fn choose(&self, fleet: &Fleet, ask: &Ask<'_>, _now: Now) -> Option<RunnerId> {
+    fn choose(&self, fleet: &Fleet, ask: &Ask<'_>, now: Now) -> Option<RunnerId> {
+        if let Some(runner) = trial(fleet, ask, now) {
+            return Some(runner);
+        }
         let members = fleet.members();
         let first = jump_hash::home(ask.fn_id, members.len())?;
         scan(&members, first, ask)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ fn best_of_few(
 fn share(runner: &Runner) -> f64 {
     f64::from(runner.load() + 1) / runner.capacity() as f64
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,9 @@ use super::settings::FleetSettings;
 /// After so many half-lives nothing is left of an average.
 const FADED: u32 = 20;
 
+/// Functions that one message of a runner is believed about: more than it can have containers of.
+const MOST_TOLD: usize = 10_000;
+
 /// The runners, and what is known of them.
 #[derive(Debug)]
 pub struct Fleet {
@@ -37,8 +40,6 @@ pub struct Fleet {
     load: AtomicI64,
     /// What all runners can do.
     capacity: AtomicI64,
-    /// When the pause after the last refusal is over, in nanoseconds.
-    ask_again: AtomicU64,
     /// When it was tidied last, in nanoseconds.
     tidied: AtomicU64,
     generation: AtomicU64,
@@ -56,7 +57,6 @@ impl Fleet {
             ejections: Ejections::default(),
             load: AtomicI64::new(0),
             capacity: AtomicI64::new(0),
-            ask_again: AtomicU64::new(0),
             tidied: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         }
@@ -116,7 +116,7 @@ impl Fleet {
             kept.sort_unstable();
             self.functions.keep_only(&runner, &kept);
         }
-        for state in &update.functions {
+        for state in update.functions.iter().take(MOST_TOLD) {
             self.functions.told(&runner, state, now);
         }
         if runner.set_draining(update.draining) {
@@ -156,7 +156,6 @@ impl Fleet {
             Ended::Refused => {
                 self.functions.refused(slot_key, &runner, now);
                 runner.set_refused(now.saturating_add(self.settings.refused_pause));
-                self.ask_again(now);
                 Event::Void
             }
             Ended::Cancelled => {
@@ -165,7 +164,6 @@ impl Fleet {
             }
             Ended::Unreachable | Ended::Failed => {
                 self.functions.ended(slot_key, &runner, now);
-                self.ask_again(now);
                 Event::Failure
             }
         };
@@ -195,13 +193,6 @@ impl Fleet {
         self.compare(runner, distance, served.wait, now)
     }
 
-    /// Calls that found no runner may try it again a while after a failed attempt, though nothing
-    /// is reported by then.
-    fn ask_again(&self, now: Now) {
-        let at = now.saturating_add(self.settings.refused_pause);
-        self.ask_again.fetch_max(nanos(at), Ordering::Relaxed);
-    }
-
     /// A runner's health; `None` if it is not known.
     pub fn health(&self, runner: RunnerId) -> Option<Health> {
         let runner = self.members().get(runner).cloned()?;
@@ -213,6 +204,10 @@ impl Fleet {
         let Some(runner) = self.members().get(runner).cloned() else {
             return;
         };
+        if ok && !runner.is_fed() && runner.set_draining(false) {
+            // It said that it ends, and has come again without a word of its state.
+            self.pardon_excess(now);
+        }
         let event = if ok { Event::Answered } else { Event::Silent };
         self.judge(&runner, event, now);
         self.changed();
@@ -224,7 +219,8 @@ impl Fleet {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// When a call that found no runner may find one though nothing is reported.
+    /// When a call that found no runner should look again though nothing is reported: a runner that
+    /// refused a moment ago is asked again then, or an ejected one is tried.
     pub fn wake_at(&self, now: Now) -> Now {
         self.ejections
             .next()

@@ -302,6 +302,12 @@ impl Function {
             .map_or(0.0, |index| self.places[index].wait.read(now, half_life))
     }
 
+    /// Idle containers on all runners.
+    #[cfg(test)]
+    pub(crate) fn idle_in_all(&self) -> u32 {
+        self.places.iter().map(|place| place.idle).sum()
+    }
+
     fn find(&self, runner: RunnerId) -> Result<usize, usize> {
         find(&self.places, runner)
     }

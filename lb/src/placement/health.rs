@@ -270,3 +270,6 @@ fn length(times: u32, settings: &FleetSettings) -> Duration {
         .saturating_mul(doubled)
         .min(settings.eject_longest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,19 @@ pub(crate) struct Naive;
 
 impl Placer for Naive {
     fn choose(&self, fleet: &Fleet, ask: &Ask<'_>, now: Now) -> Option<RunnerId> {
+        if let Some(runner) = trial(fleet, ask, now) {
+            return Some(runner);
+        }
         let members = fleet.members();
         // The place of the time in nanoseconds; in a pass only its first runner depends on it.
         let first = usize::try_from(now.as_nanos() % members.len().max(1) as u128).ok()?;
         scan(&members, first, ask)
     }
+}
+
+/// An ejected runner that is to be tried again; as long as none is ejected, the original's order.
+pub(crate) fn trial(fleet: &Fleet, ask: &Ask<'_>, now: Now) -> Option<RunnerId> {
+    fleet.trial(now, || true, |runner| !ask.tried.contains(&runner.id))
 }
 
 /// The next runner of a pass that starts at the place `first`: after the one tried last, those that

@@ -87,3 +87,6 @@ impl Hasher for CanonicalHasher {
         self.write_u64(number as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ const FUNCTION_MEMORY: u32 = 64;
 const FUNCTION_SAMPLES: u32 = 5;
 
 /// Calls that count for a runner's slowness.
-const RUNNER_MEMORY: u32 = 20;
+const RUNNER_MEMORY: u32 = 10;
 
 /// How long a call elsewhere is evidence that the function itself is as it was.
 const ELSEWHERE: Duration = Duration::from_secs(10);
@@ -148,3 +148,6 @@ fn prefix(key: &SlotKey) -> u64 {
     let (words, _) = key.as_bytes().as_chunks::<8>();
     u64::from_le_bytes(words[1]) | 1
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ impl WaitAverage {
         self.seconds * (-silent.as_secs_f64() / half_life.as_secs_f64().max(1e-3)).exp2()
     }
 }
+
+#[cfg(test)]
+mod tests;

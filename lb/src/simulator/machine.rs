@@ -43,6 +43,8 @@ pub struct Containers {
     idle: Vec<u64>,
     /// Those that start or run.
     pub busy: u32,
+    /// Moving average of how long calls waited, in seconds.
+    pub wait: Option<f64>,
 }
 
 impl Containers {
@@ -173,6 +175,13 @@ impl Machine {
         self.advance(now);
         let end = ((self.attained + work) * GRAIN) as u64;
         self.running.push(Reverse((end, call)));
+    }
+
+    /// A call waited so long for its container.
+    pub fn waited(&mut self, function: u32, wait: f64) {
+        if let Some(own) = self.functions.get_mut(&function) {
+            own.wait = Some(own.wait.map_or(wait, |mean| mean + 0.1 * (wait - mean)));
+        }
     }
 
     /// When the next call ends if nothing else happens.

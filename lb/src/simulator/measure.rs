@@ -50,10 +50,11 @@ pub fn decisions(runners: usize, functions: usize, count: usize, seed: u64) -> D
         sum += dice.log_normal(0.0, 3.5);
         sums.push(sum);
     }
-    let any = |dice: &mut Dice| {
-        // Every other one by popularity: those that nobody calls are the ones that are not warm.
+    // Every other one by popularity, the rest from the first so many: half of all functions have no
+    // container when it begins.
+    let any = |dice: &mut Dice, of: usize| {
         if dice.unit() < 0.5 {
-            return dice.below(functions);
+            return dice.below(of);
         }
         let chance = dice.unit() * sum;
         sums.partition_point(|passed| *passed < chance)
@@ -61,7 +62,7 @@ pub fn decisions(runners: usize, functions: usize, count: usize, seed: u64) -> D
     };
     for id in &ids {
         let mut own = vec![0_u32; functions];
-        (0..CONTAINERS).for_each(|_| own[any(&mut dice)] += 1);
+        (0..CONTAINERS).for_each(|_| own[any(&mut dice, functions / 2)] += 1);
         let held = own
             .iter()
             .enumerate()
@@ -92,7 +93,7 @@ pub fn decisions(runners: usize, functions: usize, count: usize, seed: u64) -> D
     let mut open = std::collections::VecDeque::new();
     let (mut warm, mut now) = (0, Now::ZERO);
     for _ in 0..count {
-        let n = any(&mut dice);
+        let n = any(&mut dice, functions);
         let ask = Ask {
             slot_key: keys[n],
             fn_id: &names[n],

@@ -1,5 +1,8 @@
 //! The events of a simulation: calls, runners, load balancers, and what travels between them.
 
+mod feed;
+mod outcome;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
@@ -7,13 +10,12 @@ use std::time::Duration;
 
 use domain::SlotKey;
 
+pub use self::outcome::Outcome;
 use super::dice::Dice;
 use super::machine::{Admission, Machine, MachineSpec};
 use super::policy::{Patience, Policy, Rule};
 use super::trace::Trace;
-use crate::placement::{
-    Ask, Ended, Fleet, FunctionState, Health, NodeLoad, Now, RunnerId, RunnerState,
-};
+use crate::placement::{Ask, Ended, Fleet, Health, Now, RunnerId, RunnerState};
 
 /// What is simulated.
 #[derive(Debug, Clone)]
@@ -47,38 +49,10 @@ pub struct SpeedChange {
     pub speed: f64,
 }
 
-/// How it went.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// For each call that counts: how much longer than its work it took, in seconds. For one that
-    /// had no answer: how long it had waited.
-    pub overheads: Vec<f64>,
-    /// For each call that counts: how long it took, in seconds, and when it came.
-    pub latencies: Vec<(f64, f64)>,
-    /// For each call that counts: runners asked.
-    pub tries: Vec<u32>,
-    /// Of these calls, those that started a container.
-    pub cold: u64,
-    /// Of these calls, those that had no answer in the end.
-    pub unfinished: u64,
-    /// Whether it was given up, because tries went beyond any measure.
-    pub collapsed: bool,
-    /// The most runners of full speed that a load balancer had out at one time.
-    pub wrongly_out: usize,
-    /// When a runner that changes its speed went out or came back at a load balancer: the time and
-    /// whether it is healthy.
-    pub turns: Vec<(f64, usize, bool)>,
-    /// Container starts of all calls, and of what is before them.
-    pub starts: u64,
-}
-
 /// From a load balancer to a runner, in seconds.
 const NETWORK: f64 = 0.000_15;
 /// Starting any container.
 const COLD: f64 = 0.35;
-/// How often a runner tells of its state, and how long that takes: a view is 100 ms old on average.
-const FEED_EVERY: f64 = 0.1;
-const FEED_DELAY: f64 = 0.05;
 /// After the last call came.
 const DRAIN: f64 = 60.0;
 /// A load balancer looks at its waiting calls at most this often, and at so many of them.
@@ -213,7 +187,7 @@ impl<'a> World<'a> {
             world.at(0.01, Event::Watch);
         }
         for runner in 0..spec.runners {
-            let first = FEED_EVERY * dice.unit();
+            let first = feed::EVERY * dice.unit();
             world.at(first, Event::Feed(runner as u32));
         }
         if !trace.arrivals.is_empty() {
@@ -395,6 +369,9 @@ impl<'a> World<'a> {
         let own = &mut self.calls[call as usize];
         own.started = now;
         let runner = own.runner;
+        let wait = now - own.asked;
+        let function = self.trace.arrivals[call as usize].function;
+        self.machines[runner].waited(function, wait);
         self.machines[runner].start(call, self.trace.arrivals[call as usize].work, now);
         self.reschedule(runner);
     }
@@ -455,52 +432,6 @@ impl<'a> World<'a> {
         self.outcome.tries.push(own.tries);
         self.outcome.cold += u64::from(own.cold && own.answered);
         self.outcome.unfinished += u64::from(!own.answered);
-    }
-
-    fn feed(&mut self, runner: usize, now: f64) {
-        let machine = &mut self.machines[runner];
-        let spec = machine.spec();
-        let functions = std::mem::take(&mut machine.changed);
-        let functions = functions.into_iter().map(|function| {
-            let own = machine.containers(function);
-            let slot_key = self.keys[function as usize];
-            let (idle, busy) = (own.idle(), own.busy);
-            FunctionState {
-                slot_key,
-                idle,
-                busy,
-                waiting: 0,
-                wait: Duration::ZERO,
-            }
-        });
-        let state = RunnerState {
-            complete: false,
-            functions: functions.collect(),
-            load: Some(NodeLoad {
-                memory_total_bytes: spec.memory_mb << 20,
-                memory_free_bytes: machine.memory_free_mb() << 20,
-                cpu_total_millis: (spec.cores * 1e3) as u64,
-                cpu_free_millis: 0,
-                running: machine.busy(),
-                waiting: 0,
-            }),
-            draining: false,
-        };
-        self.told[runner].push_back(Rc::new(state));
-        self.at(now + FEED_DELAY, Event::Told(runner as u32));
-        self.at(now + FEED_EVERY, Event::Feed(runner as u32));
-    }
-
-    fn tell(&mut self, runner: usize, now: f64) {
-        let Some(state) = self.told[runner].pop_front() else {
-            return;
-        };
-        for balancer in 0..self.balancers.len() {
-            self.balancers[balancer]
-                .fleet
-                .state(RunnerId(runner as u32), &state, time(now));
-            self.wake_soon(balancer, now);
-        }
     }
 
     fn tidy(&mut self, now: f64) {

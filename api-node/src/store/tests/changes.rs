@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{AppDraft, AppId, AppPatch, Change, FnId, FuncPatch};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::timeout;
 
+use super::outage::relay;
 use super::postgres::Cluster;
 use super::{Fixture, contract, fn_draft};
 
@@ -221,4 +223,22 @@ async fn a_connection_that_the_server_ends_is_replaced() {
     };
     let app = writer.create_app(draft).await.expect("created");
     assert_eq!(next(&mut changes).await, Change::App(app.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_falls_silent_is_replaced() {
+    let database = super::new_postgres_database().await;
+    let address = database.split(['@', '/']).nth(3).expect("host and port");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let relayed = listener.local_addr().expect("its address").to_string();
+    let (cut, links) = tokio::sync::watch::channel(false);
+    let relay = tokio::spawn(relay(listener, address.to_owned(), links));
+    let f = Fixture::on(database.replace(address, &relayed), None).await;
+    let mut changes = f.store.changes();
+    cut.send(true).expect("links are open");
+    assert_eq!(next(&mut changes).await, Change::Everything);
+    let other = Fixture::on(database.clone(), None).await;
+    let app = other.app("a").await;
+    assert_eq!(next(&mut changes).await, Change::App(app.id));
+    relay.abort();
 }

@@ -107,7 +107,7 @@ async fn a_server_that_hangs_is_reported_and_used_again() {
 
 /// Passes connections on to `server` until it is cut: then those it has stay open in silence, as
 /// behind a broken link, and new ones pass.
-async fn relay(listener: TcpListener, server: String, cut: watch::Receiver<bool>) {
+pub(super) async fn relay(listener: TcpListener, server: String, cut: watch::Receiver<bool>) {
     let mut links = JoinSet::new();
     while let Ok((mut client, _)) = listener.accept().await {
         let mut server = TcpStream::connect(&server).await.expect("the server");

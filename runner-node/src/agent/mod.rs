@@ -480,6 +480,11 @@ impl Agent {
         self.shared.calls.spawn(work);
     }
 
+    /// Cancelled when the agent takes no more calls.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.shared.closing.clone()
+    }
+
     /// Names a call that the runner makes by itself.
     pub(crate) fn new_call_id(&self) -> CallId {
         CallId::from(self.shared.new_id())

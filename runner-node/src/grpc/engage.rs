@@ -39,7 +39,7 @@ const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 const REFUSAL_LEAD: Duration = Duration::from_millis(50);
 /// How much input of a detached call is read before it is begun: it must not depend on its load
 /// balancer afterwards.
-const DETACHED_AHEAD: usize = 6 << 20;
+pub(super) const DETACHED_AHEAD: usize = 6 << 20;
 /// The last piece of an input may be on its way when the function has answered.
 const LAST_PIECE_GRACE: Duration = Duration::from_millis(100);
 

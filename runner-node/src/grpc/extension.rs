@@ -8,23 +8,20 @@ use bytes::Bytes;
 use domain::SlotKey;
 use futures_util::{Stream, stream};
 use proto::runner_extension::runner_extension_server::RunnerExtension;
-use proto::runner_extension::{
-    CarryIn, CarryOut, FunctionState, NodeLoad, StateUpdate, WatchStateRequest,
-};
+use proto::runner_extension::{CarryIn, FunctionState, NodeLoad, StateUpdate, WatchStateRequest};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
+use super::carry::Carrier;
 use crate::agent::{FunctionView, NodeView, Update};
 
 /// The service.
 pub(super) struct Extension(pub(super) Arc<Shared>);
 
-type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
 #[tonic::async_trait]
 impl RunnerExtension for Extension {
-    type WatchStateStream = Updates<StateUpdate>;
-    type CarryStream = Updates<CarryOut>;
+    type WatchStateStream = Pin<Box<dyn Stream<Item = Result<StateUpdate, Status>> + Send>>;
+    type CarryStream = Carrier;
 
     async fn watch_state(
         &self,
@@ -50,11 +47,10 @@ impl RunnerExtension for Extension {
 
     async fn carry(
         &self,
-        _request: Request<Streaming<CarryIn>>,
-    ) -> Result<Response<Self::CarryStream>, Status> {
-        Err(Status::unimplemented(
-            "this runner takes each call on a stream of its own",
-        ))
+        request: Request<Streaming<CarryIn>>,
+    ) -> Result<Response<Carrier>, Status> {
+        let carrier = Carrier::new(Arc::clone(&self.0), request.into_inner());
+        Ok(Response::new(carrier))
     }
 }
 

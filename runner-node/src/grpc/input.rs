@@ -17,6 +17,8 @@ use proto::runner::ClientMsg;
 use proto::runner::client_msg;
 use tonic::{Code, Status, Streaming};
 
+use super::carried_input::SMALL_PIECE;
+
 /// The input as the engagement sees it. Its body goes to the function.
 #[derive(Debug, Clone)]
 pub(super) struct Input(Arc<Mutex<State>>);
@@ -72,7 +74,7 @@ impl Input {
             let mut state = lock(&self.0);
             while state.end.is_none() && read < most {
                 let piece = ready!(state.poll_stream(cx)).unwrap_or_default();
-                read += piece.len();
+                read += piece.len().max(SMALL_PIECE);
                 if !piece.is_empty() {
                     state.ahead.push_back(piece);
                 }

@@ -6,8 +6,12 @@
 //!                              ╰── Input ──────────────╯
 //! RunnerProtocol.Status2 ─► StatusImage ─► Agent::submit_watched
 //! RunnerExtension.WatchState ─► Agent::watch
+//! RunnerExtension.Carry ─► Carrier ─► CarriedCall, a task for each ─► Agent::submit_watched
 //! ```
 
+mod carried_call;
+mod carried_input;
+mod carry;
 mod counters;
 mod engage;
 mod extension;

@@ -23,6 +23,9 @@ pub struct Settings {
 /// A heartbeat that never comes is none: a load balancer could not tell a dead stream.
 const LONGEST_HEARTBEAT: Duration = Duration::from_secs(60);
 
+/// More often would be noise.
+const SHORTEST_HEARTBEAT: Duration = Duration::from_millis(100);
+
 impl Settings {
     /// As configured.
     pub fn new(config: &RunnerConfig) -> Self {
@@ -35,7 +38,7 @@ impl Settings {
             state_heartbeat: config
                 .state_heartbeat_msecs
                 .unwrap_or(LONGEST_HEARTBEAT)
-                .max(Duration::from_millis(1)),
+                .max(SHORTEST_HEARTBEAT),
         }
     }
 }

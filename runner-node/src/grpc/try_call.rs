@@ -137,7 +137,16 @@ fn find_target(shared: &Shared, message: &TryCall) -> Result<Arc<Target>, ApiErr
     {
         return Ok(target);
     }
-    let call: CallJson = serde_json::from_str(&message.models_call_json)
+    let target = new_target(shared, message.models_call_json.as_bytes())?;
+    if !hash.is_empty() {
+        shared.targets.keep(hash, Arc::clone(&target));
+    }
+    Ok(target)
+}
+
+/// The function that a call's document describes.
+pub(super) fn new_target(shared: &Shared, document: &[u8]) -> Result<Arc<Target>, ApiError> {
+    let call: CallJson = serde_json::from_slice(document)
         .map_err(|error| invalid(format_args!("models_call_json: {error}")))?;
     let spec = call.fn_spec();
     if spec.image.is_empty() {
@@ -154,11 +163,7 @@ fn find_target(shared: &Shared, message: &TryCall) -> Result<Arc<Target>, ApiErr
             return Err(invalid(format_args!("models_call_json: {name}: too long")));
         }
     }
-    let target = Target::new(spec);
-    if !hash.is_empty() {
-        shared.targets.keep(hash, Arc::clone(&target));
-    }
-    Ok(target)
+    Ok(Target::new(spec))
 }
 
 /// Reads hexadecimal digits into the front of `buffer`.

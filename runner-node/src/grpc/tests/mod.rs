@@ -1,6 +1,7 @@
 //! The services as a scripted load balancer sees them, over an agent whose containers are real HTTP
 //! servers on real sockets.
 
+mod carry;
 mod engage;
 mod golden;
 mod state;

@@ -260,14 +260,3 @@ async fn a_watcher_that_stays_away_gets_one_state_for_each_function() {
     assert!(updates <= 3, "{updates}");
     node.end().await;
 }
-
-#[tokio::test]
-async fn calls_are_not_carried_together_yet() {
-    let node = Node::new(1).await;
-    let carried = node.extension().carry(tokio_stream::empty()).await;
-    assert_eq!(
-        carried.expect_err("not known").code(),
-        tonic::Code::Unimplemented
-    );
-    node.end().await;
-}

@@ -36,12 +36,12 @@ const MAX_PIECE: usize = 10_240;
 /// How long a load balancer may take from opening the stream to its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// A refusal must reach the load balancer before its own time is over.
-const REFUSAL_LEAD: Duration = Duration::from_millis(50);
+const REFUSAL_LEAD: Duration = Duration::from_millis(500);
 /// How much input of a detached call is read before it is begun: it must not depend on its load
 /// balancer afterwards.
 pub(super) const DETACHED_AHEAD: usize = 6 << 20;
 /// The last piece of an input may be on its way when the function has answered.
-const LAST_PIECE_GRACE: Duration = Duration::from_millis(100);
+const LAST_PIECE_GRACE: Duration = Duration::from_secs(1);
 
 /// The answer to one call.
 pub(super) struct Engagement {

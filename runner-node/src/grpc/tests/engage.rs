@@ -375,7 +375,7 @@ async fn a_runner_without_room_refuses_in_time() {
     assert_eq!(node.call(message, &[]).await.error(), busy);
 
     // Before the load balancer's own time is over, so that it hears of it.
-    let mut peer = node.open_within(Duration::from_secs(1)).await;
+    let mut peer = node.open_within(Duration::from_secs(3)).await;
     peer.send(client_msg::Body::Try(try_call("f", "3", "echo")))
         .await;
     assert_eq!(peer.answer().await.error(), busy);
@@ -411,7 +411,7 @@ async fn calls_wait_no_longer_than_the_runner_wants() {
 #[tokio::test]
 async fn a_stream_on_which_no_call_comes_is_refused() {
     let node = Node::new(1).await;
-    let mut peer = node.open_within(Duration::from_secs(1)).await;
+    let mut peer = node.open_within(Duration::from_secs(3)).await;
     let status = peer.broken().await;
     // What a client makes of a number that it does not know.
     assert_eq!(status.code(), Code::Unknown);

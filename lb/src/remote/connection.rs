@@ -25,6 +25,9 @@ const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 /// The same for the connection: no limit, or a few slow clients would stop all others.
 const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
+/// Cancelled streams that are remembered for a while, because the peer may not know yet.
+const MAX_RESET_STREAMS: usize = 1024;
+
 /// How often a connection is looked at, and for how long it may be quiet with streams on it before
 /// its peer is asked for a sign of life.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -153,7 +156,10 @@ pub(crate) async fn handshake(
     builder
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .enable_push(false);
+        .enable_push(false)
+        // Clients may go away in crowds, and what their calls still send is no fault of the runner.
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(None);
     let (streams, connection) = builder.handshake::<_, Bytes>(io).await?;
     let in_flight = Arc::new(AtomicUsize::new(0));
     let watch = Watch {

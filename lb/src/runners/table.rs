@@ -315,3 +315,6 @@ async fn tidy(shared: Arc<Shared>) {
     };
     stop.run_until_cancelled(tidying).await;
 }
+
+#[cfg(test)]
+mod tests;

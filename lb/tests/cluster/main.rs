@@ -1,0 +1,13 @@
+//! A load balancer against scripted runners, flow by flow and error by error (spec/08 8.3).
+
+mod balancer;
+mod cuts;
+mod engage;
+mod errors;
+mod feeds;
+mod headers;
+mod management;
+mod members;
+mod once;
+mod peer;
+mod placing;

@@ -85,8 +85,11 @@ impl Functions {
     pub(crate) fn begun(&self, key: &SlotKey, runner: &Arc<Runner>, now: Now) {
         self.change(key, runner, now, true, |place| {
             place.own += 1;
-            place.idle = place.idle.saturating_sub(1);
-            place.containers = place.containers.max(place.own);
+            match place.idle.checked_sub(1) {
+                Some(left) => place.idle = left,
+                // It may start one.
+                None => place.containers = place.containers.saturating_add(1),
+            }
         });
     }
 
@@ -94,6 +97,7 @@ impl Functions {
     pub(crate) fn ended(&self, key: &SlotKey, runner: &Arc<Runner>, now: Now) {
         self.change(key, runner, now, false, |place| {
             place.own = place.own.saturating_sub(1);
+            place.containers = place.containers.saturating_sub(1);
         });
     }
 
@@ -101,6 +105,7 @@ impl Functions {
     pub(crate) fn refused(&self, key: &SlotKey, runner: &Arc<Runner>, now: Now) {
         self.change(key, runner, now, false, |place| {
             place.own = place.own.saturating_sub(1);
+            place.containers = place.containers.saturating_sub(1);
             place.idle = 0;
         });
     }
@@ -141,7 +146,7 @@ impl Functions {
             let seen = state.busy.saturating_add(state.waiting);
             let unseen = place.own.saturating_sub(seen);
             place.idle = state.idle.saturating_sub(unseen);
-            place.containers = state.idle.saturating_add(state.busy).max(place.own);
+            place.containers = state.idle.saturating_add(state.busy).saturating_add(unseen);
             place.told = there;
             if there {
                 place.wait.set(state.wait, now);

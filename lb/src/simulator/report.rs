@@ -158,7 +158,7 @@ impl Plan {
             slow: (slow, 0.1),
             changes: Vec::new(),
             warm_up: self.seconds / 4.0,
-            most_tries: 400 * trace.arrivals.len() as u64,
+            most_tries: 50 * trace.arrivals.len() as u64,
         };
         Summary::of(&play(&spec, trace, policy))
     }

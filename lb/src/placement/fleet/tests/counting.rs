@@ -46,6 +46,22 @@ fn a_report_that_was_made_after_our_call_had_ended_is_not_counted_again() {
 }
 
 #[test]
+fn calls_that_shared_a_container_leave_one() {
+    let (fleet, ids) = fleet(1);
+    (0..3).for_each(|_| fleet.begun(ids[0], &slot_key(1), START));
+    let queue = FunctionState {
+        waiting: 2,
+        ..holds(1, 0, 1)
+    };
+    fleet.state(ids[0], &told(false, &[queue]), START);
+    for _ in 0..3 {
+        assert_eq!(idle(&fleet, 1), 0);
+        fleet.ended(ids[0], &slot_key(1), done(), START);
+    }
+    assert_eq!(idle(&fleet, 1), 1);
+}
+
+#[test]
 fn what_a_complete_report_does_not_name_is_not_there() {
     let (fleet, ids) = fleet(2);
     fleet.state(

@@ -1,13 +1,15 @@
 //! `TryCall.models_call_json` of a call (spec/13 13.5), written without copying the function's
 //! settings.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::HashMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use domain::{Annotations, FnSpec, MilliCpus, Timestamp};
 use http::{HeaderMap, HeaderName};
 use nodekit::exchange::CallRequest;
 use proto::call_json;
+use proto::engage_extensions::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 use proto::runner::{ClientMsg, TryCall, client_msg};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
@@ -32,8 +34,18 @@ fn try_call(call: &CallRequest) -> Result<TryCall, serde_json::Error> {
     Ok(TryCall {
         models_call_json: json,
         slot_hash_id: call.target.slot_key.to_string(),
-        extensions: Default::default(),
+        extensions: extensions(call.wait_deadline, Instant::now()),
     })
+}
+
+/// What a Hearth runner does for the call beyond the protocol.
+fn extensions(wait_deadline: Option<Instant>, now: Instant) -> HashMap<String, String> {
+    let early = (EARLY_ANSWER.to_owned(), "1".to_owned());
+    let wait = wait_deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(now).as_millis();
+        (MAX_WAIT_MILLIS.to_owned(), left.max(1).to_string())
+    });
+    std::iter::once(early).chain(wait).collect()
 }
 
 fn now() -> Timestamp {
@@ -264,5 +276,16 @@ mod tests {
             "trigger_id": "", "fn_id": "F",
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_hearth_runner_is_told_how_long_the_call_may_wait() {
+        let now = Instant::now();
+        let told = extensions(Some(now + std::time::Duration::from_millis(1500)), now);
+        assert_eq!(told[MAX_WAIT_MILLIS], "1500");
+        assert_eq!(extensions(Some(now), now)[MAX_WAIT_MILLIS], "1");
+        let endless = extensions(None, now);
+        assert_eq!(endless.len(), 1);
+        assert_eq!(endless[EARLY_ANSWER], "1");
     }
 }

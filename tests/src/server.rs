@@ -207,9 +207,16 @@ impl Server {
         engine::containers_of(&self.tag)
     }
 
-    /// The value of a metric, such as `fn_completed`, or `fn_x{a="b"}`.
+    /// The value of a metric, such as `fn_completed`, or `fn_x{a="b"}`, of the node that has the
+    /// containers, or else of the first that has it.
     pub async fn metric(&self, name: &str) -> Option<f64> {
-        self.client.metric(name).await
+        let others = self.nodes.iter().filter(|node| node.kind() != "runner");
+        for node in std::iter::once(self.runner()).chain(others) {
+            if let Some(value) = node.client().metric(name).await {
+                return Some(value);
+            }
+        }
+        None
     }
 }
 

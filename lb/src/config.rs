@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use domain::HostPort;
 use hybrid_client::CacheSettings;
+use nodekit::config::GrpcConfig;
 use nodekit::settings;
 use nodekit::settings::Kind;
 use nodekit::settings::kinds::{Bytes, Int, Timeout, Words};
@@ -30,9 +31,7 @@ settings! {
         FN_RUNNER_DNS_NAMES: Addresses = "" => runner_dns_names: Vec<HostPort>;
         /// How a load balancer chooses a runner: ewma (by warm containers, waits and load), or as the original does, ch or naive.
         FN_PLACER: Placers = "ewma" => placer: PlacerKind;
-        /// Connections from a load balancer to each runner; at least one.
-        FN_RUNNER_CONNECTIONS: Int<u32> = "4" => runner_connections: u32;
-        /// Longest time to open a connection to a runner.
+        /// Longest time for TCP to connect to a runner; TLS has FN_GRPC_CONNECT_TIMEOUT with it.
         FN_RUNNER_CONNECT_TIMEOUT: Timeout = "100ms" => runner_connect_timeout: Option<Duration>;
         /// How long a runner that has calls may give no sign of life after it was asked for one, before they fail.
         FN_RUNNER_SILENCE_TIMEOUT: Timeout = "2s" => runner_silence_timeout: Option<Duration>;
@@ -89,14 +88,15 @@ impl Kind for Placers {
 }
 
 impl LbConfig {
-    /// How runners are looked after. `random` is the source of what must differ between load
-    /// balancers.
-    pub fn runners_settings(&self, random: fn() -> u64) -> RunnersSettings {
+    /// How runners are looked after, over connections as in `grpc`. `random` is the source of what
+    /// must differ between load balancers.
+    pub fn runners_settings(&self, grpc: &GrpcConfig, random: fn() -> u64) -> RunnersSettings {
         let or_long = |limit: Option<Duration>| limit.unwrap_or(NO_LIMIT).min(NO_LIMIT);
         RunnersSettings {
             link: LinkSettings {
-                connections: usize::try_from(self.runner_connections).unwrap_or(usize::MAX),
-                connect_timeout: or_long(self.runner_connect_timeout),
+                connections: usize::from(grpc.grpc_connections),
+                connect_timeout: self.tcp_timeout(),
+                handshake_timeout: or_long(grpc.grpc_connect_timeout),
                 silence: or_long(self.runner_silence_timeout),
                 random,
             },
@@ -106,6 +106,13 @@ impl LbConfig {
             feed_interval: self.runner_report_interval.unwrap_or(Duration::ZERO),
             max_waiting: usize::try_from(self.max_waiting_calls).unwrap_or(usize::MAX),
         }
+    }
+
+    /// Longest time for TCP to connect to a runner, for [`NodeConnector`](crate::remote::NodeConnector).
+    pub fn tcp_timeout(&self) -> Duration {
+        self.runner_connect_timeout
+            .unwrap_or(NO_LIMIT)
+            .min(NO_LIMIT)
     }
 
     /// How calls are placed.
@@ -162,7 +169,7 @@ mod tests {
             ..LbConfig::default()
         };
         assert_eq!(config.placing_settings().headroom, NO_LIMIT);
-        let runners = LbConfig::default().runners_settings(|| 0);
+        let runners = LbConfig::default().runners_settings(&GrpcConfig::default(), || 0);
         assert_eq!(runners.link.connect_timeout, Duration::from_millis(100));
         assert_eq!((runners.link.connections, runners.max_waiting), (4, 10_000));
     }

@@ -1,6 +1,5 @@
 //! `hearth lb`: the front door over many runners.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +8,10 @@ use async_trait::async_trait;
 use domain::{ApiError, HostPort};
 use hybrid_client::{ApiNodes, CachedControlPlane, RegisteredRunners, RemoteControlPlane};
 use lb::management::Management;
-use lb::remote::{Connector, Io, PlainConnector};
+use lb::remote::NodeConnector;
 use lb::runners::{DirectoryWatch, NodeStore, RunnerDirectory, Runners, RunnersParts, Sources};
 use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetrics};
 use nodekit::api_metrics::ApiMetrics;
-use nodekit::tls::NodeTls;
 
 use super::listener::Listener;
 use super::{Base, Running, admin, grpc};
@@ -54,13 +52,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
     let stored = Arc::new(StoredNodes(nodes.clone()));
     let runners = Arc::new(Runners::start(
         RunnersParts {
-            connector: match tls {
-                Some(tls) => Arc::new(TlsConnector(tls)),
-                None => Arc::new(PlainConnector),
-            },
+            connector: Arc::new(NodeConnector::new(tls, lb.tcp_timeout())),
             metrics: Arc::new(placer_metrics),
         },
-        lb.runners_settings(rand::random),
+        lb.runners_settings(&configuration.grpc, rand::random),
         Sources {
             addresses: lb.runner_addresses.clone(),
             names: lb.runner_dns_names.clone(),
@@ -131,19 +126,5 @@ impl NodeStore for StoredNodes {
 
     async fn remove(&self, node: &HostPort) -> Result<(), ApiError> {
         self.0.remove_listed_node(node).await
-    }
-}
-
-/// Connects to runners over mutual TLS.
-struct TlsConnector(NodeTls);
-
-#[async_trait]
-impl Connector for TlsConnector {
-    async fn connect(&self, address: &str) -> io::Result<Box<dyn Io>> {
-        let stream = tokio::net::TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        Ok(Box::new(self.0.connect(host, stream).await?))
     }
 }

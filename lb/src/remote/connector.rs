@@ -1,10 +1,13 @@
-//! How a connection to a runner is opened: plainly, or by whatever is handed in, such as TLS.
+//! How a connection to a runner is opened: TCP, then mutual TLS if there are certificates.
 
 use std::io;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use nodekit::tls::NodeTls;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// What HTTP/2 runs on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -14,19 +17,58 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
 /// Opens connections to runners.
 #[async_trait]
 pub trait Connector: Send + Sync + 'static {
-    /// Opens one to `address`, which is `host:port`, ready for HTTP/2. Whoever calls limits the time.
+    /// Opens one to `address`, which is `host:port`, ready for HTTP/2. Whoever calls limits the
+    /// time of all of it.
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Io>>;
 }
 
-/// TCP without encryption.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PlainConnector;
+/// Opens connections over the network.
+#[derive(Debug, Clone)]
+pub struct NodeConnector {
+    tls: Option<NodeTls>,
+    tcp_timeout: Duration,
+}
+
+impl NodeConnector {
+    /// With `tls` if nodes have certificates; TCP may take as long as `tcp_timeout`.
+    pub fn new(tls: Option<NodeTls>, tcp_timeout: Duration) -> Self {
+        Self { tls, tcp_timeout }
+    }
+}
 
 #[async_trait]
-impl Connector for PlainConnector {
+impl Connector for NodeConnector {
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Io>> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = timeout(self.tcp_timeout, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Box::new(stream))
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => Ok(Box::new(tls.connect(host(address), stream).await?)),
+        }
+    }
+}
+
+/// The host of `host:port`, an IPv6 address without its brackets.
+fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    bare.unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_the_host() {
+        for (address, expected) in [
+            ("a.b:1", "a.b"),
+            ("10.0.0.1:1", "10.0.0.1"),
+            ("[::1]:1", "::1"),
+        ] {
+            assert_eq!(host(address), expected);
+        }
     }
 }

@@ -20,8 +20,11 @@ const GOOD_LIFE: Duration = Duration::from_secs(5);
 pub struct LinkSettings {
     /// Connections per runner.
     pub connections: usize,
-    /// The longest time to open one.
+    /// The longest time to connect, and for which a call waits for a connection that is being
+    /// opened.
     pub connect_timeout: Duration,
+    /// The longest time to open one with all that it takes.
+    pub handshake_timeout: Duration,
     /// For how long a runner that has calls may give no sign of life after it was asked.
     pub silence: Duration,
     /// Randomness for back-off.
@@ -221,7 +224,7 @@ impl Keeper {
             .await;
             opened.map_err(|error| error.to_string())
         };
-        let connected = tokio::time::timeout(self.settings.connect_timeout, connecting).await;
+        let connected = tokio::time::timeout(self.settings.handshake_timeout, connecting).await;
         connected.unwrap_or_else(|_| Err("no connection in time".to_owned()))
     }
 

@@ -18,7 +18,7 @@ mod state_feed;
 mod status;
 mod stream;
 
-pub use connector::{Connector, Io, PlainConnector};
+pub use connector::{Connector, Io, NodeConnector};
 pub use link::{Link, LinkSettings};
 
 pub(crate) use call_document::first_message;

@@ -13,6 +13,7 @@ use lb::remote::Connector;
 use lb::runners::{Runners, RunnersParts, RunnersSettings, Sources};
 use lb::{PlacedRunner, PlacerMetrics, Runner as _};
 use nodekit::body::{self, Body, BodyError};
+use nodekit::config::GrpcConfig;
 use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings, Target};
 use nodekit::metrics::Metrics;
 
@@ -31,6 +32,7 @@ pub(crate) struct Balancer {
 /// What is changed of the defaults.
 pub(crate) struct Options {
     pub(crate) config: LbConfig,
+    pub(crate) grpc: GrpcConfig,
     pub(crate) sources: Sources,
     pub(crate) placer: PlacerKind,
 }
@@ -39,9 +41,10 @@ impl Options {
     /// The runners at `addresses`, asked in this order.
     pub(crate) fn at(addresses: &[&str]) -> Self {
         Self {
-            config: LbConfig {
-                runner_connections: 1,
-                ..LbConfig::default()
+            config: LbConfig::default(),
+            grpc: GrpcConfig {
+                grpc_connections: 1,
+                ..GrpcConfig::default()
             },
             sources: Sources {
                 addresses: addresses.iter().map(|address| host_port(address)).collect(),
@@ -72,7 +75,7 @@ impl Balancer {
             connector,
             metrics: Arc::new(PlacerMetrics::new(&mut metrics)),
         };
-        let settings: RunnersSettings = options.config.runners_settings(middle);
+        let settings: RunnersSettings = options.config.runners_settings(&options.grpc, middle);
         let runners = Arc::new(Runners::start(parts, settings, options.sources));
         let placed = PlacedRunner::new(
             Arc::clone(&runners),

@@ -103,11 +103,8 @@ async fn a_connection_that_ends_within_an_answer_is_never_a_silent_end() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_says_goodbye_costs_no_call() {
     let net = Net::default();
-    let (hand, mut exchanges) = handed();
-    let leaving = Peer::start(&net, "a:1", move |exchange| {
-        let hand = hand.clone();
-        Box::pin(async move { hand.send(exchange).await.ok().expect("a test") })
-    });
+    let (script, mut exchanges) = handed();
+    let leaving = Peer::start(&net, "a:1", script);
     let balancer = Balancer::new(&net, &["a:1"]);
     let first = tokio::spawn({
         let placed = balancer.placed.clone();
@@ -192,11 +189,8 @@ async fn no_call_is_without_an_end() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_goes_away_cancels_its_call() {
     let net = Net::default();
-    let (hand, mut exchanges) = handed();
-    Peer::start(&net, "a:1", move |exchange| {
-        let hand = hand.clone();
-        Box::pin(async move { hand.send(exchange).await.ok().expect("a test") })
-    });
+    let (script, mut exchanges) = handed();
+    Peer::start(&net, "a:1", script);
     let balancer = Balancer::new(&net, &["a:1"]);
     // Before the head of the answer.
     let placed = balancer.placed.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
-use lb::remote::PlainConnector;
+use lb::remote::NodeConnector;
 use nodekit::body;
 use nodekit::exchange::CallTimings;
 use proto::runner::{CallFinished, DataFrame, HttpHeader, runner_msg};
@@ -89,7 +89,9 @@ async fn a_call_is_a_try_then_frames_then_an_answer_with_its_account() {
 /// spec/08 8.2, 8.3: to the byte.
 #[tokio::test(start_paused = true)]
 async fn the_input_is_frames_of_at_most_10240_bytes_the_last_with_eof() {
-    let rows: [(&[usize], &[(usize, bool)]); 4] = [
+    /// Lengths of frames, and whether they say that nothing follows.
+    type Frames = &'static [(usize, bool)];
+    let rows: [(&[usize], Frames); 4] = [
         (&[], &[(0, true)]),
         (&[1], &[(1, true)]),
         (&[10_240], &[(10_240, true)]),
@@ -262,11 +264,8 @@ async fn a_client_that_reads_nothing_stops_the_runner() {
 #[tokio::test(start_paused = true)]
 async fn a_detached_call_is_answered_when_it_starts_and_goes_on() {
     let net = Net::default();
-    let (hand, mut exchanges) = handed();
-    Peer::start(&net, "a:1", move |exchange| {
-        let hand = hand.clone();
-        Box::pin(async move { hand.send(exchange).await.ok().expect("a test") })
-    });
+    let (script, mut exchanges) = handed();
+    Peer::start(&net, "a:1", script);
     let balancer = Balancer::new(&net, &["a:1"]);
     let mut detached = call(body::full("in"));
     detached.detached = true;
@@ -302,8 +301,9 @@ async fn over_a_real_network() {
         }
     });
     let mut options = Options::at(&[&address]);
-    options.config.runner_connections = 3;
-    let balancer = Balancer::with(std::sync::Arc::new(PlainConnector), options);
+    options.grpc.grpc_connections = 3;
+    let connector = NodeConnector::new(None, options.config.tcp_timeout());
+    let balancer = Balancer::with(std::sync::Arc::new(connector), options);
     let input = vec![b'x'; 3 << 20];
     for length in [0, 1, 100_000, 3 << 20] {
         let answer = balancer.echo(&input[..length]).await.expect("an answer");

@@ -50,11 +50,8 @@ fn addresses(balancer: &Balancer) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn runners_join_and_leave_as_they_register() {
     let net = Net::default();
-    let (hand, mut exchanges) = handed();
-    Peer::start(&net, "a:1", move |exchange| {
-        let hand = hand.clone();
-        Box::pin(async move { hand.send(exchange).await.ok().expect("a test") })
-    });
+    let (script, mut exchanges) = handed();
+    Peer::start(&net, "a:1", script);
     Peer::start(&net, "b:1", |exchange| Box::pin(exchange.echo()));
     let (directory, balancer) = registered(&net);
     let placed = balancer.placed.clone();
@@ -99,11 +96,8 @@ async fn another_process_at_an_address_is_another_runner() {
 #[tokio::test(start_paused = true)]
 async fn the_end_waits_for_calls_up_to_a_limit() {
     let net = Net::default();
-    let (hand, mut exchanges) = handed();
-    Peer::start(&net, "a:1", move |exchange| {
-        let hand = hand.clone();
-        Box::pin(async move { hand.send(exchange).await.ok().expect("a test") })
-    });
+    let (script, mut exchanges) = handed();
+    Peer::start(&net, "a:1", script);
     let balancer = Balancer::new(&net, &["a:1"]);
     let placed = balancer.placed.clone();
     let running =

@@ -513,7 +513,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Freezing<T> {
     }
 }
 
-/// A queue of calls that a script hands to its test.
-pub(crate) fn handed() -> (mpsc::Sender<Exchange>, mpsc::Receiver<Exchange>) {
-    mpsc::channel(16)
+/// A script that hands each call to its test.
+pub(crate) fn handed() -> (
+    impl Fn(Exchange) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    mpsc::Receiver<Exchange>,
+) {
+    let (hand, exchanges) = mpsc::channel(16);
+    let script = move |exchange| -> BoxFuture<'static, ()> {
+        let hand: mpsc::Sender<Exchange> = hand.clone();
+        Box::pin(async move { assert!(hand.send(exchange).await.is_ok(), "the test is over") })
+    };
+    (script, exchanges)
 }

@@ -111,14 +111,15 @@ async fn a_waiting_call_goes_when_a_runner_tells_of_room() {
 async fn a_waiting_call_goes_when_another_ends() {
     let net = Net::default();
     let (hand, mut exchanges) = handed();
+    let hand = Arc::new(hand);
     let running = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&running);
     Peer::start(&net, "a:1", move |exchange| {
-        let (hand, count) = (hand.clone(), Arc::clone(&count));
+        let (hand, count) = (Arc::clone(&hand), Arc::clone(&count));
         Box::pin(async move {
             // One at a time.
             match count.fetch_add(1, Ordering::SeqCst) {
-                0 => hand.send(exchange).await.ok().expect("a test"),
+                0 => hand(exchange).await,
                 _ => {
                     count.fetch_sub(1, Ordering::SeqCst);
                     exchange.refuse().await;

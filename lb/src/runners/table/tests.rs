@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use async_trait::async_trait;
+use nodekit::config::GrpcConfig;
 use nodekit::metrics::Metrics;
 
 use super::*;
@@ -48,7 +49,7 @@ async fn every_address_of_a_name_is_a_runner_until_it_is_gone() {
         names: vec![host_port("runners.local:1")],
         ..Sources::default()
     };
-    let settings = LbConfig::default().runners_settings(|| 1 << 63);
+    let settings = LbConfig::default().runners_settings(&GrpcConfig::default(), || 1 << 63);
     let resolver = Arc::new(Script(Mutex::new(script.into())));
     let runners = Runners::start_with(parts, settings, sources, resolver);
     let addresses = || -> Vec<_> {
@@ -89,7 +90,7 @@ async fn its_tasks_end_with_it() {
         names: vec![host_port("runners.local:1")],
         ..Sources::default()
     };
-    let settings = LbConfig::default().runners_settings(|| 1 << 63);
+    let settings = LbConfig::default().runners_settings(&GrpcConfig::default(), || 1 << 63);
     let resolver = Arc::new(Script(Mutex::default()));
     let runners = Runners::start_with(parts, settings, sources, resolver);
     let tasks = runners.shared.tasks.clone();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use lb::simulator::measure::decisions;
 use lb::simulator::policy::Policy;
-use lb::simulator::report::{Plan, table};
+use lb::simulator::report::{Plan, ratios, table};
 use lb::simulator::{grey, policy};
 
 const USAGE: &str = "\
@@ -79,12 +79,20 @@ fn play(out: &mut impl Write, plan: &Plan) -> Result<(), Failure> {
         out,
         "| load | slow | rule | p50 | p95 | p99 | cold | tries | tries p99 | unanswered |\n|---|---|---|---|---|---|---|---|---|---|"
     )?;
+    let mut beside = String::new();
     for load in &plan.loads {
         for slow in &plan.slow {
             let rows = plan.row(*load, *slow, |_, _| {});
             write!(out, "{}", table(plan, *load, *slow, &rows))?;
             out.flush()?;
+            beside += &ratios(plan, *load, *slow, &rows);
         }
+    }
+    if !beside.is_empty() {
+        writeln!(
+            out,
+            "\n| load | slow | random state | p99, ewma / ch | cold, ewma / ch | healthy runners ejected |\n|---|---|---|---|---|---|\n{beside}"
+        )?;
     }
     Ok(())
 }

@@ -50,8 +50,7 @@ pub fn decisions(runners: usize, functions: usize, count: usize, seed: u64) -> D
         sum += dice.log_normal(0.0, 3.5);
         sums.push(sum);
     }
-    // Every other one by popularity, the rest from the first so many: half of all functions have no
-    // container when it begins.
+    // Every other one by popularity, the rest evenly.
     let any = |dice: &mut Dice, of: usize| {
         if dice.unit() < 0.5 {
             return dice.below(of);
@@ -106,7 +105,8 @@ pub fn decisions(runners: usize, functions: usize, count: usize, seed: u64) -> D
         let start = Instant::now();
         let chosen = placer.choose(&fleet, &ask, now);
         times.push(start.elapsed());
-        if let Some(runner) = chosen {
+        // The other half is never sent anywhere, and so stays without containers.
+        if let Some(runner) = chosen.filter(|_| n < functions / 2) {
             fleet.begun(runner, &keys[n], now);
             open.push_back((runner, n));
         }

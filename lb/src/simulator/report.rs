@@ -183,13 +183,9 @@ impl Plan {
     }
 }
 
-/// The rows of a table in Markdown, and the ratios of the first rule to `ch` in each random state.
+/// The rows of the table in Markdown: medians over the random states.
 pub fn table(plan: &Plan, load: f64, slow: f64, rows: &[Vec<Summary>]) -> String {
     let mut text = String::new();
-    let ch = plan
-        .policies
-        .iter()
-        .position(|policy| *policy == Policy::Ch);
     for (policy, row) in plan.policies.iter().zip(rows) {
         let one = Summary::median(row);
         let _ = writeln!(
@@ -210,16 +206,30 @@ pub fn table(plan: &Plan, load: f64, slow: f64, rows: &[Vec<Summary>]) -> String
             },
         );
     }
-    if let Some(ch) = ch {
-        for (own, theirs) in rows[0].iter().zip(&rows[ch]).take(plan.seeds.len()) {
-            let _ = writeln!(
-                text,
-                "<!-- ewma/ch load {load} slow {slow}: p99 {:.3}, cold {:.3}, wrongly out {} -->",
-                own.p99 / theirs.p99,
-                own.cold / theirs.cold,
-                own.wrongly_out,
-            );
-        }
+    text
+}
+
+/// The rows of the table of ratios between the default and the original's `ch`, for each random
+/// state; none if one of the two was not simulated.
+pub fn ratios(plan: &Plan, load: f64, slow: f64, rows: &[Vec<Summary>]) -> String {
+    let row = |wanted: Policy| {
+        let place = plan.policies.iter().position(|policy| *policy == wanted)?;
+        rows.get(place)
+    };
+    let mut text = String::new();
+    let (Some(own), Some(ch)) = (row(Policy::Ewma), row(Policy::Ch)) else {
+        return text;
+    };
+    for ((own, ch), seed) in own.iter().zip(ch).zip(&plan.seeds) {
+        let _ = writeln!(
+            text,
+            "| {:.0} % | {:.0} % | {seed} | {:.3} | {:.3} | {} |",
+            load * 100.0,
+            slow * 100.0,
+            own.p99 / ch.p99,
+            own.cold / ch.cold,
+            own.wrongly_out,
+        );
     }
     text
 }

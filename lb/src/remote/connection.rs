@@ -80,6 +80,7 @@ pub(crate) struct Connection {
     streams: SendRequest<Bytes>,
     uris: Arc<Uris>,
     in_flight: Arc<AtomicUsize>,
+    seen: Arc<Seen>,
 }
 
 /// One open stream; the connection counts it until this is dropped.
@@ -104,6 +105,12 @@ impl Connection {
     /// How many streams it has.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the first sign of life. The system accepts connections for a process that is
+    /// stopped, and a call sent there could not be taken back.
+    pub(crate) async fn heard(&self) {
+        self.seen.first.cancelled().await;
     }
 
     /// Opens a stream. Nothing is sent to the peer before the first message is.
@@ -164,7 +171,7 @@ pub(crate) async fn handshake(
     let in_flight = Arc::new(AtomicUsize::new(0));
     let watch = Watch {
         in_flight: Arc::clone(&in_flight),
-        seen,
+        seen: Arc::clone(&seen),
         silence,
         stop,
     };
@@ -183,6 +190,7 @@ pub(crate) async fn handshake(
         streams,
         uris,
         in_flight,
+        seen,
     };
     Ok((connection, driving))
 }
@@ -228,6 +236,8 @@ impl Watch {
 struct Seen {
     origin: Instant,
     nanos: AtomicU64,
+    /// Cancelled when anything came at all.
+    first: CancellationToken,
 }
 
 impl Seen {
@@ -235,12 +245,16 @@ impl Seen {
         Self {
             origin: Instant::now(),
             nanos: AtomicU64::new(0),
+            first: CancellationToken::new(),
         }
     }
 
     fn touch(&self) {
         let nanos = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.nanos.store(nanos, Ordering::Relaxed);
+        // It is not 0 after the first time.
+        if self.nanos.swap(nanos.max(1), Ordering::Relaxed) == 0 {
+            self.first.cancel();
+        }
     }
 
     fn at(&self) -> Instant {

@@ -1,5 +1,6 @@
 //! The connections to one runner: several, each opened again when it ends.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -169,6 +170,9 @@ impl Slot {
     }
 }
 
+/// What moves a connection, until its end and why.
+type Driving = Pin<Box<dyn Future<Output = String> + Send>>;
+
 /// Keeps one of the connections.
 struct Keeper {
     link: Arc<Link>,
@@ -191,8 +195,8 @@ impl Keeper {
             let since = Instant::now();
             let why = match opened {
                 Ok((connection, driving)) => {
-                    self.link
-                        .set(self.slot, SlotState::Open(Arc::new(connection)));
+                    let open = SlotState::Open(Arc::new(connection));
+                    self.link.set(self.slot, open);
                     self.drive(driving).await
                 }
                 Err(why) => why,
@@ -209,9 +213,8 @@ impl Keeper {
         }
     }
 
-    async fn connect(
-        &self,
-    ) -> Result<(Connection, impl Future<Output = String> + Send + use<>), String> {
+    /// Opens a connection, and hears from its peer.
+    async fn connect(&self) -> Result<(Connection, Driving), String> {
         let connecting = async {
             let io = self.connector.connect(&self.address).await;
             let io = io.map_err(|error| error.to_string())?;
@@ -220,9 +223,14 @@ impl Keeper {
                 Arc::clone(&self.uris),
                 self.settings.silence,
                 self.stop.clone(),
-            )
-            .await;
-            opened.map_err(|error| error.to_string())
+            );
+            let (connection, driving) = opened.await.map_err(|error| error.to_string())?;
+            let mut driving: Driving = Box::pin(driving);
+            tokio::select! {
+                () = connection.heard() => {}
+                why = &mut driving => return Err(why),
+            }
+            Ok((connection, driving))
         };
         let connected = tokio::time::timeout(self.settings.handshake_timeout, connecting).await;
         connected.unwrap_or_else(|_| Err("no connection in time".to_owned()))
@@ -230,8 +238,7 @@ impl Keeper {
 
     /// Drives a connection to its end. When this is to stop, the streams that are open go on, and
     /// the connection is over when the last of them is.
-    async fn drive(&self, driving: impl Future<Output = String>) -> String {
-        let mut driving = std::pin::pin!(driving);
+    async fn drive(&self, mut driving: Driving) -> String {
         tokio::select! {
             why = &mut driving => return why,
             () = self.stop.cancelled() => {}

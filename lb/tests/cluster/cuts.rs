@@ -28,6 +28,26 @@ async fn a_runner_that_is_not_there_is_passed_over() {
     assert_eq!(peer.ledger().len(), 2);
 }
 
+/// The system accepts connections for a process that is stopped: a call sent there would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_runner_that_was_never_heard_of_is_passed_over() {
+    let net = Net::default();
+    // Where the function's calls go first.
+    let stopped = Peer::start(&net, "b:1", |exchange| Box::pin(exchange.echo()));
+    stopped.freeze();
+    Peer::start(&net, "a:1", |exchange| Box::pin(exchange.echo()));
+    let balancer = Balancer::new(&net, &["a:1", "b:1"]);
+    for _ in 0..20 {
+        let began = Instant::now();
+        assert_eq!(balancer.echo(b"x").await.expect("an answer").body, "x");
+        assert!(
+            began.elapsed() < Duration::from_millis(150),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
 /// The peer promises that it never looked at the call.
 #[tokio::test(start_paused = true)]
 async fn a_refused_stream_is_tried_elsewhere() {

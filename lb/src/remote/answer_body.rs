@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::Frame;
 use nodekit::body::BodyError;
 
-use super::engage::{Conversation, End, Event};
+use super::conversation::{Conversation, End, Event};
 
 /// The body. It ends well only if the runner says that the call went well; dropping it before
 /// cancels the call.

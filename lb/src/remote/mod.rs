@@ -8,6 +8,7 @@ mod answer_body;
 mod call_document;
 mod connection;
 mod connector;
+mod conversation;
 mod engage;
 mod input;
 mod link;
@@ -22,7 +23,8 @@ pub use connector::{Connector, Io, NodeConnector};
 pub use link::{Link, LinkSettings};
 
 pub(crate) use call_document::first_message;
-pub(crate) use engage::{Attempt, Engagement, NotPlaced, engage};
+pub(crate) use conversation::NotPlaced;
+pub(crate) use engage::{Attempt, Engagement, engage};
 pub(crate) use input::Input;
 pub(crate) use state_feed::{FeedEnd, watch_state};
 pub(crate) use status::check;

@@ -194,6 +194,29 @@ async fn an_answer_may_have_frames_with_eof_empty_ones_and_messages_unheard_of()
     assert!(answer.headers.is_empty(), "{:?}", answer.headers);
 }
 
+/// More than a map of headers can hold.
+#[tokio::test(start_paused = true)]
+async fn more_headers_than_fit_are_left_out() {
+    let net = Net::default();
+    Peer::start(&net, "a:1", |mut exchange| {
+        Box::pin(async move {
+            let header = |number: usize| HttpHeader {
+                key: format!("x-{number}"),
+                value: String::new(),
+            };
+            exchange
+                .start_with(200, (0..70_000).map(header).collect())
+                .await;
+            exchange.well().await;
+        })
+    });
+    let answer = Balancer::new(&net, &["a:1"])
+        .echo(b"")
+        .await
+        .expect("an answer");
+    assert!(answer.headers.len() > 10_000);
+}
+
 #[tokio::test(start_paused = true)]
 async fn success_without_a_head_is_an_empty_answer() {
     let net = Net::default();

@@ -9,8 +9,12 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::process::Process;
 use crate::{Client, engine};
+
+/// The nodes of a cluster, in the order in which they are started.
+const CLUSTER: &[&str] = &["api", "runner", "lb"];
 
 /// A running server.
 pub struct Server {
@@ -35,6 +39,24 @@ impl Server {
     /// # Panics
     /// When it does not come up.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let kinds = if is_cluster() { CLUSTER } else { &["up"] };
+        Self::start_nodes(kinds, settings, None).await
+    }
+
+    /// Starts an API node, a runner and a load balancer with an empty store. With somebody who signs
+    /// their certificates they speak mutual TLS.
+    ///
+    /// # Panics
+    /// When they do not come up.
+    pub async fn start_cluster(settings: &[(&str, &str)], authority: Option<&Authority>) -> Self {
+        Self::start_nodes(CLUSTER, settings, authority).await
+    }
+
+    async fn start_nodes(
+        kinds: &[&'static str],
+        settings: &[(&str, &str)],
+        authority: Option<&Authority>,
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let tag = engine::new_tag(directory.path());
         let sockets = directory.path().join("iofs");
@@ -47,18 +69,18 @@ impl Server {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
-        let kinds: &[_] = if is_cluster() {
-            &["api", "runner", "lb"]
-        } else {
-            &["up"]
-        };
         let node = |kind: &&'static str| {
             let place = match *kind {
                 "up" => directory.path().to_owned(),
                 kind => directory.path().join(kind),
             };
             std::fs::create_dir_all(&place).expect("a directory for the node");
-            Process::new(kind, &place, all.clone()).keep_addresses()
+            let mut settings = all.clone();
+            if let Some(authority) = authority {
+                authority.equip(&place, kind, &[authority]);
+                settings.extend(Authority::settings(&place));
+            }
+            Process::new(kind, &place, settings).keep_addresses()
         };
         let mut server = Self {
             nodes: kinds.iter().map(node).collect(),
@@ -83,8 +105,7 @@ impl Server {
             }
             node.start().await;
             if node.kind() == "api" {
-                let grpc = format!("http://{}", node.grpc_address());
-                api = Some((grpc, node.client()));
+                api = Some((node.grpc_address().to_owned(), node.client()));
             }
         }
         let front = self.front().client();

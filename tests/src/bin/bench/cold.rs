@@ -44,6 +44,7 @@ pub(crate) async fn measure(
         value: median(&ours) / median(&theirs),
         unit: "",
         bar: Bar::AtMost(1.10),
+        original: "~1.0",
     });
     let table = format!(
         "| | p50 | p99 | fastest |\n|---|---|---|---|\n{}{}",

@@ -27,13 +27,16 @@ and in turns:
 
 - **nginx**, the limit: one worker, kept connections to the function's Unix socket;
 - **proxy**: hyper from TCP to the function's Unix socket, one connection per container, nothing else;
-- **hearth**: `hearth up` from the release profile, metrics on, Docker driver, `/invoke`.
+- **hearth**: `hearth up` from the release profile, metrics on, Docker driver, `/invoke`;
+- **cluster**: the same binary as an API node on SQLite, a runner and a load balancer, each a process on
+  this machine, without and with mutual TLS between them.
 
 The function is the example `{FUNCTION}` on the Rust kit, called with a body of {bytes} bytes; nginx and the
 proxy have containers of their own that are twins of Hearth's. nginx opens a connection to a container for
 each client, so that calls meet in the function; Hearth and the proxy send a container one call at a time. The load is `wrk -t1`; client, server
 and function share the machine. Numbers are medians of {rounds} rounds of {seconds} s; a round with a failed
-request does not count. Machines differ and are noisy: only the ratios of one run mean something.
+request does not count. What the original reached was measured once, on a machine of the same kind,
+with an echo in Go (the last column). Machines differ and are noisy: only the ratios of one run mean something.
 
 ## Bars
 

@@ -49,6 +49,7 @@ pub(crate) async fn measure(
         value: f64::from(worst),
         unit: "",
         bar: Bar::AtMost(8.0),
+        original: "49",
     });
     report.data("launches", json!({ "containers": launched }));
     Ok(())

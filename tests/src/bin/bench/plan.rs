@@ -45,6 +45,29 @@ pub(crate) enum Command {
     /// The bare proxy; the harness starts it.
     #[command(hide = true)]
     Proxy(Proxy),
+    /// The client with a fixed rate; the harness starts it.
+    #[command(hide = true)]
+    Generator(Generator),
+}
+
+/// What the client with a fixed rate sends.
+#[derive(clap::Args)]
+pub(crate) struct Generator {
+    /// What is called.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// Calls per second; without it each client calls when it has its last answer.
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// Clients, if there is no rate.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) clients: u32,
+    /// The time that counts; a second goes before it.
+    #[arg(long)]
+    pub(crate) seconds: u64,
+    /// How long a call may take from its intended time.
+    #[arg(long)]
+    pub(crate) timeout_millis: u64,
 }
 
 /// Where the bare proxy proxies to.
@@ -68,6 +91,10 @@ pub(crate) enum Part {
     ColdStart,
     /// P7.
     Launches,
+    /// P4.
+    Cluster,
+    /// P13.
+    Overload,
 }
 
 impl Plan {

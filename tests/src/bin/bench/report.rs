@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) unit: &'static str,
     /// The bar.
     pub(crate) bar: Bar,
+    /// The same of the original, measured once on a machine of this kind.
+    pub(crate) original: &'static str,
 }
 
 impl Row {
@@ -104,7 +106,7 @@ impl Report {
     /// All of it, for people.
     pub(crate) fn markdown(&self) -> String {
         let mut text =
-            "| # | what | Hearth | against | value | bar | |\n|---|---|---|---|---|---|---|\n"
+            "| # | what | Hearth | against | value | bar | | original |\n|---|---|---|---|---|---|---|---|\n"
                 .to_owned();
         let mut rows: Vec<&Row> = self.rows.iter().collect();
         rows.sort_by_key(|row| row.id[1..].parse::<u32>().unwrap_or_default());
@@ -116,11 +118,12 @@ impl Report {
                 theirs,
                 value,
                 unit,
+                original,
                 ..
             } = row;
             let (bar, verdict) = (row.bar_text(), row.verdict());
             text.push_str(&format!(
-                "| {id} | {what} | {ours} | {theirs} | {value:.2}{unit} | {bar} | {verdict} |\n"
+                "| {id} | {what} | {ours} | {theirs} | {value:.2}{unit} | {bar} | {verdict} | {original} |\n"
             ));
         }
         for (title, table) in &self.sections {
@@ -175,6 +178,7 @@ mod tests {
             value: 0.7,
             unit: "",
             bar: Bar::AtLeast(0.7),
+            original: "0.05",
         };
         assert_eq!(row.verdict(), "met");
         row.bar = Bar::AtMost(0.5);

@@ -1,4 +1,4 @@
-//! The three that are measured: Hearth, nginx and the bare proxy.
+//! What is measured: Hearth, as one node and as a cluster, nginx and the bare proxy.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hearth_tests::authority::Authority;
 use hearth_tests::{Deployed, Server};
 use serde_json::{Value, json};
 
@@ -15,6 +16,13 @@ use crate::plan::{FUNCTION, Plan};
 use crate::tell;
 use crate::twin::{Recipe, Twin};
 use crate::wrk::Wrk;
+
+/// What they are called in tables.
+pub(crate) const NGINX: &str = "nginx";
+pub(crate) const PROXY: &str = "proxy";
+pub(crate) const HEARTH: &str = "hearth";
+pub(crate) const CLUSTER: &str = "cluster";
+pub(crate) const CLUSTER_TLS: &str = "cluster, mutual TLS";
 
 /// How Hearth is set: as a newcomer has it, but reachable from this machine only, and with a log that
 /// has no line per call.
@@ -29,10 +37,24 @@ pub(crate) struct Hearth {
 }
 
 impl Hearth {
-    /// Starts it and warms the function.
+    /// Starts one node and warms the function.
     pub(crate) async fn start(image: &str, plan: &Plan) -> anyhow::Result<Self> {
         tell("starting and warming Hearth");
-        let server = Server::start(SETTINGS).await;
+        Self::warm(Server::start(SETTINGS).await, image, plan).await
+    }
+
+    /// The same with a cluster: an API node on SQLite, a runner and a load balancer.
+    pub(crate) async fn start_cluster(
+        image: &str,
+        plan: &Plan,
+        authority: Option<&Authority>,
+    ) -> anyhow::Result<Self> {
+        tell("starting and warming a cluster");
+        let server = Server::start_cluster(SETTINGS, authority).await;
+        Self::warm(server, image, plan).await
+    }
+
+    async fn warm(server: Server, image: &str, plan: &Plan) -> anyhow::Result<Self> {
         let app = server
             .client
             .post("/v2/apps", json!({ "name": "bench" }).to_string())

@@ -1,5 +1,5 @@
-//! The functions that load balancers have called, by the key that they name them with: a call of a
-//! known one is neither parsed nor hashed again.
+//! The functions that load balancers have called, by their keys: a call of a known one is neither
+//! parsed nor hashed again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,8 +11,9 @@ const SHARDS: usize = 64;
 /// Functions of one shard in one generation.
 const GENERATION: usize = 128;
 
-/// The cache. A load balancer that names two functions by one key would mix them up itself, so its
-/// word is taken, as an original runner does.
+/// The cache. A function is kept under the key that this runner has computed for it: unlike an
+/// original runner, it does not take a load balancer's word, which would let one choose what the
+/// calls of all others run.
 #[derive(Debug)]
 pub(super) struct Targets {
     shards: [RwLock<Shard>; SHARDS],

@@ -138,7 +138,8 @@ fn find_target(shared: &Shared, message: &TryCall) -> Result<Arc<Target>, ApiErr
         return Ok(target);
     }
     let target = new_target(shared, message.models_call_json.as_bytes())?;
-    if !hash.is_empty() {
+    // Who names it by the key of another function must not have that one's calls run it.
+    if hash == target.slot_key.as_bytes() {
         shared.targets.keep(hash, Arc::clone(&target));
     }
     Ok(target)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use domain::{MilliCpus, Timestamp};
+use proto::call_json::CallJson;
 use proto::engage_extensions::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 use proto::runner::client_msg;
 use proto::runner::{DataFrame, TryCall};
@@ -606,11 +607,12 @@ async fn a_draining_runner_refuses_new_calls_and_finishes_those_that_run() {
 async fn a_function_is_parsed_once_for_each_key_of_it() {
     let node = Node::new(1).await;
     let mut message = try_call("f", "1", "echo");
-    message.slot_hash_id = "00ff".into();
+    message.slot_hash_id = key_of(&message);
+    let key = message.slot_hash_id.to_ascii_uppercase();
     assert!(node.call(message, &[]).await.finished.success);
     let message = TryCall {
         models_call_json: r#"{"id":"2","config":"not looked at"}"#.into(),
-        slot_hash_id: "00FF".into(),
+        slot_hash_id: key,
         ..TryCall::default()
     };
     let answer = node.call(message, &[b"input"]).await;
@@ -619,6 +621,30 @@ async fn a_function_is_parsed_once_for_each_key_of_it() {
         (&b"input"[..], "image")
     );
     assert_eq!(node.bench.driver.state().created, 1);
+    node.end().await;
+}
+
+/// The key that a load balancer computes.
+fn key_of(message: &TryCall) -> String {
+    let call: CallJson = serde_json::from_str(&message.models_call_json).expect("a call");
+    call.fn_spec().slot_key().to_string()
+}
+
+#[tokio::test]
+async fn who_names_a_function_by_anothers_key_changes_nothing_for_that_one() {
+    let node = Node::new(2).await;
+    let mut own = try_call("f", "1", "echo");
+    own.slot_hash_id = key_of(&own);
+    let mut false_one = try_call("g", "2", "echo");
+    false_one.models_call_json = false_one
+        .models_call_json
+        .replace(r#""image":"image""#, r#""image":"another""#);
+    false_one.slot_hash_id.clone_from(&own.slot_hash_id);
+    assert_ne!(key_of(&false_one), own.slot_hash_id);
+    let answer = node.call(false_one, &[]).await;
+    assert_eq!(answer.finished.image, "another");
+    let answer = node.call(own, &[]).await;
+    assert_eq!(answer.finished.image, "image");
     node.end().await;
 }
 

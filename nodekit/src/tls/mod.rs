@@ -151,11 +151,7 @@ impl NodeTls {
     /// # Errors
     /// Why the server was refused. That the server refuses this node shows only when it is read
     /// from.
-    pub async fn connect<T>(
-        &self,
-        host: &str,
-        io: T,
-    ) -> std::io::Result<client::TlsStream<T>>
+    pub async fn connect<T>(&self, host: &str, io: T) -> std::io::Result<client::TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {

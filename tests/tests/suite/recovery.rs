@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use hearth_tests::eventually::PATIENCE;
 use hearth_tests::{Deployed, Server, engine, eventually, eventually_within, functions};
 use rustix::process::Signal;
 use serde_json::json;
@@ -24,10 +25,14 @@ fn entries(directory: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-fn open_files(pid: u32) -> usize {
+/// What a process has open, such as `socket:[123]`.
+fn open_files(pid: u32) -> Vec<String> {
     std::fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("a running process")
-        .count()
+        // One may be closed meanwhile.
+        .filter_map(|file| std::fs::read_link(file.ok()?.path()).ok())
+        .map(|file| file.display().to_string())
+        .collect()
 }
 
 #[tokio::test]
@@ -251,11 +256,19 @@ async fn forced_failures_leave_nothing_behind() {
     }
     good.call_json(json!({})).await.expect(200);
     settled().await;
-    eventually("as many open files as before", async || {
-        // A connection of the client may come and go.
-        (open_files(server.pid()) <= files_before + 4).then_some(())
-    })
-    .await;
+    let mut files = Vec::new();
+    let settled = tokio::time::timeout(
+        PATIENCE / 2,
+        eventually("as many open files as before", async || {
+            files = open_files(server.pid());
+            // A connection of the client may come and go.
+            (files.len() <= files_before.len() + 4).then_some(())
+        }),
+    );
+    assert!(
+        settled.await.is_ok(),
+        "{files:#?}\nbefore: {files_before:#?}"
+    );
     for gauge in ["fn_queued", "fn_running"] {
         assert_eq!(server.metric(gauge).await, Some(0.0), "{gauge}");
     }

@@ -208,7 +208,8 @@ fn text(both: &[Overloaded]) -> String {
          `FN_MAX_WAITING_CALLS` (default 10000) refuses sooner only when that many calls wait in a load balancer. \
          Saturation is the throughput for {CLIENTS} clients that call again at once; then one client sends {OVERLOAD} × \
          that at a fixed rate, with a time-out of {TIMEOUT_MILLIS} ms, and counts latency from the moment at which a call \
-         was to be sent.\n\n\
+         was to be sent. Here containers run out; an overload of the processors is not measured, because the generator \
+         needs them too.\n\n\
          | target | load | offered/s | good/s | p50 | p99 | refused/s | p50 | p99 | timed out | failed | delay of the generator, p99 | its CPU |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );

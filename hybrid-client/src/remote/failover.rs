@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use super::RemoteSettings;
 use super::backoff::pause;
+use super::why::Why;
 
 /// The choice among `count` nodes, at least one.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl Failover {
                 wait = self.pause(rounds);
             }
             if Instant::now() + wait >= give_up {
-                return Err(ApiError::from(ErrorCode::StoreUnavailable).detail(&status));
+                return Err(ApiError::from(ErrorCode::StoreUnavailable).detail(Why(&status)));
             }
             sleep(wait).await;
         }
@@ -113,7 +114,7 @@ fn may_be_tried_elsewhere(status: &Status) -> bool {
 
 /// The error that a node answered.
 fn answer(status: &Status) -> ApiError {
-    status::to_error(status).unwrap_or_else(|| ApiError::internal(status))
+    status::to_error(status).unwrap_or_else(|| ApiError::internal(Why(status)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 use super::api_nodes::ApiNodes;
+use super::why::Why;
 
 /// Opens streams by `open` and hands their messages to `receive`, for ever. The first message of
 /// each stream says that the watch stands from there on.
@@ -44,15 +45,11 @@ pub(super) async fn follow<M, F>(
             Err(Status::unavailable("the API node ended the watch"))
         };
         let lost: Result<(), Status> = watch.await;
-        let status = lost.err();
+        let why = lost.map_err(|status| Why(&status).to_string()).err();
         failures += 1;
         match failures {
-            1 => tracing::warn!(node = nodes.name(node), ?status, "not watching {what}"),
-            _ => tracing::debug!(
-                node = nodes.name(node),
-                ?status,
-                "still not watching {what}"
-            ),
+            1 => tracing::warn!(node = nodes.name(node), why, "not watching {what}"),
+            _ => tracing::debug!(node = nodes.name(node), why, "still not watching {what}"),
         }
         failover.leave(node);
         sleep(failover.pause(failures)).await;

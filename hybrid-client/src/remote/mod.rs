@@ -8,6 +8,7 @@ mod follow;
 mod listed_nodes;
 mod registration;
 mod runners;
+mod why;
 
 use std::time::Duration;
 

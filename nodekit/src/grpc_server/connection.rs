@@ -111,7 +111,8 @@ impl Acceptance {
             },
             Some(tls) => {
                 let handshake = async {
-                    let (stream, identity) = tls.accept(stream).await?;
+                    let accepted = tls.accept(stream).await;
+                    let (stream, identity) = accepted.map_err(OpeningError::of_handshake)?;
                     Ok((Opened::wait(stream).await?, identity))
                 };
                 match self.open(peer, handshake).await {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_rustls::rustls::{self, InvalidMessage};
 
 /// What every HTTP/2 client sends first (RFC 9113 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -21,10 +22,23 @@ pub(super) enum OpeningError {
     Nothing,
     #[error("the peer speaks TLS, and this node has no certificate (FN_NODE_CERT)")]
     Tls,
+    #[error("the peer does not speak TLS, and this node demands it (FN_NODE_CERT)")]
+    NotTls,
     #[error("the peer does not speak HTTP/2")]
     NotHttp2,
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl OpeningError {
+    /// Why TLS was not agreed on.
+    pub(super) fn of_handshake(error: io::Error) -> Self {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// A connection whose preface was read, and is read again by the parser.

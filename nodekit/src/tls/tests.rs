@@ -87,8 +87,19 @@ async fn a_client_without_a_certificate_is_refused() {
     // The client's part may be over before the server judges.
     let _ = within(TlsConnector::from(Arc::new(nobody)).connect(name, stream)).await;
     log.wait_for("peer sent no certificates").await;
-    let plain = node.peer(None);
-    ask(&plain).await.expect_err("it does not speak TLS");
+    assert_eq!(node.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_client_without_tls_is_refused() {
+    let (log, _guard) = Log::capture();
+    let two = Two::new();
+    let node = TestNode::start(patient(), Some(two.server.load())).await;
+    ask(&node.peer(None))
+        .await
+        .expect_err("it does not speak TLS");
+    log.wait_for("the peer does not speak TLS, and this node demands it (FN_NODE_CERT)")
+        .await;
     assert_eq!(node.calls(), 0);
 }
 

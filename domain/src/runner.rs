@@ -1,7 +1,7 @@
 //! A runner as it registers, and the address at which nodes reach each other.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 /// The longest name of a host (RFC 1035).
@@ -48,6 +48,13 @@ impl HostPort {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is the address that listeners bind to be reached at all of a machine's: to others
+    /// it is their own machine.
+    pub fn is_unspecified(&self) -> bool {
+        let address = self.0.parse::<SocketAddr>();
+        address.is_ok_and(|address| address.ip().is_unspecified())
     }
 }
 
@@ -101,6 +108,22 @@ pub struct RegisteredRunner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_ones_own_is_told_from_that_of_a_node() {
+        for (text, expected) in [
+            ("0.0.0.0:1", true),
+            ("[::]:1", true),
+            ("[0:0::0]:1", true),
+            ("0.0.0.1:1", false),
+            ("127.0.0.1:1", false),
+            ("[::1]:1", false),
+            ("runner:1", false),
+        ] {
+            let address = HostPort::parse(text).expect("an address");
+            assert_eq!(address.is_unspecified(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn hosts_and_ports() {

@@ -57,5 +57,12 @@ fn printable(field: &str, value: &str) -> Result<(), Status> {
 /// The address of a node.
 pub(super) fn address(text: &str) -> Result<HostPort, Status> {
     given("address", text)?;
-    HostPort::parse(text).map_err(|error| Status::invalid_argument(format!("address: {error}")))
+    let address = HostPort::parse(text)
+        .map_err(|error| Status::invalid_argument(format!("address: {error}")))?;
+    if address.is_unspecified() {
+        return Err(Status::invalid_argument(
+            "address: must be one at which other machines reach the node",
+        ));
+    }
+    Ok(address)
 }

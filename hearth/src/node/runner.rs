@@ -96,7 +96,13 @@ fn advertised(hybrid: &HybridConfig, bound: SocketAddr) -> anyhow::Result<HostPo
         }
         address => address.to_owned(),
     };
-    HostPort::parse(&address).with_context(|| format!("FN_RUNNER_ADVERTISE_ADDRESS: {address:?}"))
+    let address = HostPort::parse(&address)
+        .with_context(|| format!("FN_RUNNER_ADVERTISE_ADDRESS: {address:?}"))?;
+    anyhow::ensure!(
+        !address.is_unspecified(),
+        "FN_RUNNER_ADVERTISE_ADDRESS: {address}: other machines would take it for their own; it must be where they reach this runner"
+    );
+    Ok(address)
 }
 
 /// The local address from which this machine would reach the first API node that it can. Nothing is

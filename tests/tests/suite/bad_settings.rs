@@ -38,6 +38,29 @@ fn a_setting_that_cannot_be_followed_is_named() {
     }
 }
 
+#[test]
+fn an_address_at_which_nobody_reaches_a_runner_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for address in ["runner", "runner:0", "0.0.0.0:9190", "[::]:9190"] {
+        let output = Command::new(binary::hearth())
+            .arg("runner")
+            .current_dir(directory.path())
+            .env("FN_PORT", "0")
+            .env("FN_GRPC_PORT", "0")
+            .env("FN_IOFS_PATH", directory.path())
+            .env("FN_RUNNER_API_URL", "http://127.0.0.1:1")
+            .env("FN_RUNNER_ADVERTISE_ADDRESS", address)
+            .output()
+            .expect("hearth runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{address}: {said}");
+        assert!(
+            said.contains("hearth: FN_RUNNER_ADVERTISE_ADDRESS: "),
+            "{address}: {said}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_directory_for_sockets_may_be_named_from_the_working_directory() {
     let server = Server::start(&[("FN_IOFS_PATH", "iofs")]).await;

@@ -82,7 +82,16 @@ async fn registrations() {
             "runner_id:",
         );
     }
-    for address in ["", "runner", "runner:0", "http://runner:1", ":1", "a b:1"] {
+    for address in [
+        "",
+        "runner",
+        "runner:0",
+        "http://runner:1",
+        ":1",
+        "a b:1",
+        "0.0.0.0:1",
+        "[::]:1",
+    ] {
         let request = RegisterRequest {
             address: address.to_owned(),
             ..good.clone()

@@ -7,7 +7,7 @@ use hybrid_client::CacheSettings;
 use nodekit::config::GrpcConfig;
 use nodekit::settings;
 use nodekit::settings::Kind;
-use nodekit::settings::kinds::{Bytes, Int, Timeout, Words};
+use nodekit::settings::kinds::{Bool, Bytes, Int, Timeout, Words};
 
 use crate::placed_runner::PlacingSettings;
 use crate::placement::{FleetSettings, PlacerKind};
@@ -35,6 +35,8 @@ settings! {
         FN_RUNNER_CONNECT_TIMEOUT: Timeout = "100ms" => runner_connect_timeout: Option<Duration>;
         /// How long a runner that has calls may give no sign of life after it was asked for one, before they fail.
         FN_RUNNER_SILENCE_TIMEOUT: Timeout = "2s" => runner_silence_timeout: Option<Duration>;
+        /// Whether calls to a Hearth runner share a few streams; otherwise each has its own.
+        FN_RUNNER_MULTIPLEX: Bool = "true" => runner_multiplex: bool;
         /// How often a runner is asked for its status.
         FN_RUNNER_CHECK_INTERVAL: Timeout = "1s" => runner_check_interval: Option<Duration>;
         /// How long a runner may take to tell its status.
@@ -98,6 +100,7 @@ impl LbConfig {
                 connect_timeout: self.tcp_timeout(),
                 handshake_timeout: or_long(grpc.grpc_connect_timeout),
                 silence: or_long(self.runner_silence_timeout),
+                multiplex: self.runner_multiplex,
                 random,
             },
             fleet: FleetSettings::default(),

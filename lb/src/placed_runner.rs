@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use domain::{ApiError, ErrorCode};
 use http::HeaderMap;
 use nodekit::body;
-use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings, Target};
+use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings};
 use tokio::time::Instant;
 
 use crate::placement::{Ask, Placer, RunnerId};
-use crate::remote::{Attempt, Engagement, Input, NotPlaced, engage, first_message};
+use crate::remote::{Asked, Attempt, Engagement, Input, NotPlaced, engage};
 use crate::runner::Runner;
 use crate::runners::{BackOff, Runners, Shared};
 
@@ -59,19 +58,16 @@ impl std::fmt::Debug for PlacedRunner {
 
 #[async_trait]
 impl Runner for PlacedRunner {
-    async fn run(&self, mut call: CallRequest) -> CallResult {
-        let first = first_message(&call)
-            .map_err(|error| ApiError::internal(format_args!("a call has no JSON: {error}")))?;
-        let body = std::mem::replace(&mut call.body, body::empty());
+    async fn run(&self, call: CallRequest) -> CallResult {
+        let arrived = Instant::from_std(call.arrived);
+        let (asked, body) = Asked::new(call);
         let mut search = Search {
             shared: self.runners.shared(),
             placer: &*self.placer,
             settings: &self.settings,
-            deadline: call.wait_deadline.map(Instant::from_std),
-            arrived: Instant::from_std(call.arrived),
-            target: &call.target,
-            detached: call.detached,
-            first,
+            deadline: asked.wait_deadline.map(Instant::from_std),
+            arrived,
+            asked: &asked,
             attempts: 0,
             over: false,
         };
@@ -91,10 +87,7 @@ struct Search<'a> {
     placer: &'a dyn Placer,
     settings: &'a PlacingSettings,
     arrived: Instant,
-    target: &'a Arc<Target>,
-    detached: bool,
-    /// The first message of each attempt.
-    first: Bytes,
+    asked: &'a Asked,
     deadline: Option<Instant>,
     attempts: u32,
     /// The search has an outcome, or a runner has the call: a client that goes away is counted
@@ -121,17 +114,17 @@ impl Search<'_> {
             return Err(self.busy());
         };
         let mut back_off = BackOff::new(self.shared.random());
-        let mut woken = waiting.queue(&self.target.slot_key);
+        let mut woken = waiting.queue(&self.asked.target.slot_key);
         loop {
             if !self.wait(woken, back_off.next()).await {
                 return Err(self.timed_out());
             }
             // Queued again before the runners are asked: no change is missed meanwhile.
-            woken = waiting.queue(&self.target.slot_key);
+            woken = waiting.queue(&self.asked.target.slot_key);
             match self.pass(input).await {
                 Pass::Over(result) => {
                     // Where one found room another may.
-                    self.shared.waiters().wake(&self.target.slot_key, 1);
+                    self.shared.waiters().wake(&self.asked.target.slot_key, 1);
                     return result;
                 }
                 Pass::NoRoom(back) => input = back,
@@ -141,7 +134,7 @@ impl Search<'_> {
 
     /// Asks runners until one takes the call or the placer knows no more.
     async fn pass(&mut self, mut input: Input) -> Pass {
-        let target = self.target;
+        let target = &self.asked.target;
         let mut tried: Vec<RunnerId> = Vec::new();
         loop {
             let ask = Ask {
@@ -164,8 +157,7 @@ impl Search<'_> {
             self.attempts += 1;
             let waited = self.arrived.elapsed();
             let engagement = Engagement {
-                first: self.first.clone(),
-                detached: self.detached,
+                asked: self.asked,
                 waited,
                 deadline: self.last_moment(),
             };
@@ -234,6 +226,7 @@ impl Search<'_> {
             None => FOR_EVER,
         };
         let longest = self
+            .asked
             .target
             .spec
             .timeout

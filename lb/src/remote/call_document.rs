@@ -7,13 +7,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use domain::{Annotations, FnSpec, MilliCpus, Timestamp};
 use http::{HeaderMap, HeaderName};
-use nodekit::exchange::CallRequest;
 use proto::call_json;
 use proto::engage_extensions::{EARLY_ANSWER, MAX_WAIT_MILLIS};
 use proto::runner::{ClientMsg, TryCall, client_msg};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
+use super::asked::Asked;
 use super::message;
 
 /// What a trigger tells the function of its request's URL.
@@ -21,7 +21,7 @@ static FN_HTTP_REQUEST_URL: HeaderName = HeaderName::from_static("fn-http-reques
 static FN_HTTP_METHOD: HeaderName = HeaderName::from_static("fn-http-method");
 
 /// The first message of `call`, as it goes to the connection.
-pub(crate) fn first_message(call: &CallRequest) -> Result<Bytes, serde_json::Error> {
+pub(super) fn first_message(call: &Asked) -> Result<Bytes, serde_json::Error> {
     let call = try_call(call)?;
     let mut encoded = BytesMut::new();
     let body = client_msg::Body::Try(call);
@@ -29,7 +29,7 @@ pub(crate) fn first_message(call: &CallRequest) -> Result<Bytes, serde_json::Err
     Ok(encoded.freeze())
 }
 
-fn try_call(call: &CallRequest) -> Result<TryCall, serde_json::Error> {
+fn try_call(call: &Asked) -> Result<TryCall, serde_json::Error> {
     let json = serde_json::to_string(&CallDocument::new(call, now()))?;
     Ok(TryCall {
         models_call_json: json,
@@ -86,7 +86,7 @@ struct CallDocument<'a> {
 }
 
 impl<'a> CallDocument<'a> {
-    fn new(call: &'a CallRequest, created_at: Timestamp) -> Self {
+    fn new(call: &'a Asked, created_at: Timestamp) -> Self {
         let spec: &FnSpec = &call.target.spec;
         let told = |name: &HeaderName| call.headers.get(name).and_then(|value| value.to_str().ok());
         Self {
@@ -191,7 +191,7 @@ mod tests {
     use domain::{AppId, CallId, FnId};
     use http::HeaderValue;
     use nodekit::body;
-    use nodekit::exchange::Target;
+    use nodekit::exchange::{CallRequest, Target};
     use proto::call_json::CallJson;
 
     fn spec() -> FnSpec {
@@ -214,8 +214,8 @@ mod tests {
         spec
     }
 
-    fn call(spec: FnSpec, headers: HeaderMap) -> CallRequest {
-        CallRequest {
+    fn call(spec: FnSpec, headers: HeaderMap) -> Asked {
+        let call = CallRequest {
             id: CallId::from("C"),
             target: Target::new(spec),
             headers,
@@ -223,7 +223,8 @@ mod tests {
             arrived: Instant::now(),
             wait_deadline: None,
             detached: false,
-        }
+        };
+        Asked::new(call).0
     }
 
     #[test]

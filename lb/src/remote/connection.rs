@@ -1,8 +1,9 @@
 //! One HTTP/2 connection to a runner: its streams, and whether anybody is at the other end.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -12,10 +13,12 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::SendRequest;
 use http::{Method, Request, Uri, Version};
+use nodekit::exchange::Target;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::carry::{Carrying, Place, keep};
 use super::connector::Io;
 use super::stream::Receiving;
 
@@ -39,18 +42,20 @@ pub(crate) enum Rpc {
     Engage,
     Status,
     WatchState,
+    Carry,
     /// No runner has it, and each says so at once: an answer from whoever still lives. PING would
     /// do the same, but a gRPC server in Go hangs up on a client that sends it often.
     Alive,
 }
 
-const RPCS: [(Rpc, &str); 4] = [
+const RPCS: [(Rpc, &str); 5] = [
     (Rpc::Engage, "/RunnerProtocol/Engage"),
     (Rpc::Status, "/RunnerProtocol/Status"),
     (
         Rpc::WatchState,
         "/hearth.runner.v1.RunnerExtension/WatchState",
     ),
+    (Rpc::Carry, "/hearth.runner.v1.RunnerExtension/Carry"),
     (Rpc::Alive, "/hearth.runner.v1.RunnerExtension/Alive"),
 ];
 
@@ -79,8 +84,10 @@ impl Uris {
 pub(crate) struct Connection {
     streams: SendRequest<Bytes>,
     uris: Arc<Uris>,
+    /// Streams, and calls on a stream of many; not that stream itself.
     in_flight: Arc<AtomicUsize>,
     seen: Arc<Seen>,
+    carrying: Arc<Carrying>,
 }
 
 /// One open stream; the connection counts it until this is dropped.
@@ -91,9 +98,16 @@ pub(crate) struct Opened {
     pub(crate) in_flight: InFlight,
 }
 
-/// Keeps a stream counted.
+/// Keeps a stream, or a call beside others, counted.
 #[derive(Debug)]
 pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -102,7 +116,7 @@ impl Drop for InFlight {
 }
 
 impl Connection {
-    /// How many streams it has.
+    /// How many streams and calls it has.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -118,16 +132,26 @@ impl Connection {
         let mut streams = self.streams.clone();
         std::future::poll_fn(|cx| streams.poll_ready(cx)).await?;
         let (head, send) = streams.send_request(request(self.uris.get(rpc)), false)?;
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
         Ok(Opened {
             send,
             receive: Receiving::new(head),
-            in_flight: InFlight(Arc::clone(&self.in_flight)),
+            in_flight: InFlight::new(&self.in_flight),
         })
+    }
+
+    /// Waits until it is known whether calls may share a stream.
+    pub(crate) async fn asked_to_carry(&self) {
+        self.carrying.answered().await;
+    }
+
+    /// Where a call of `target` may be begun beside others, if anywhere.
+    pub(crate) fn place(&self, target: &Target) -> Option<Place> {
+        let carrier = self.carrying.with_room(target)?;
+        Some(Place::new(carrier, InFlight::new(&self.in_flight)))
     }
 }
 
-fn request(uri: Uri) -> Request<()> {
+pub(super) fn request(uri: Uri) -> Request<()> {
     let mut request = Request::new(());
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
@@ -147,11 +171,13 @@ fn request(uri: Uri) -> Request<()> {
 
 /// Makes a connection of `io`: its streams, and what must be polled for them to move. That ends when
 /// the connection does, when it is to stop and the last stream is over, or when nothing has come
-/// from the peer for `silence` after it was asked.
+/// from the peer for `silence` after it was asked. The peer is asked for a stream of many calls if
+/// `multiplex`.
 pub(crate) async fn handshake(
     io: Box<dyn Io>,
     uris: Arc<Uris>,
     silence: Duration,
+    multiplex: bool,
     stop: CancellationToken,
 ) -> Result<(Connection, impl Future<Output = String> + Send), h2::Error> {
     let seen = Arc::new(Seen::now());
@@ -169,17 +195,27 @@ pub(crate) async fn handshake(
         .max_local_error_reset_streams(None);
     let (streams, connection) = builder.handshake::<_, Bytes>(io).await?;
     let in_flight = Arc::new(AtomicUsize::new(0));
+    let carrying = Arc::new(match multiplex {
+        true => Carrying::default(),
+        false => Carrying::unused(),
+    });
     let watch = Watch {
         in_flight: Arc::clone(&in_flight),
         seen: Arc::clone(&seen),
+        carrying: Arc::clone(&carrying),
         silence,
         stop,
     };
     let asking = streams.clone();
     let alive = uris.get(Rpc::Alive);
+    let keeping = multiplex.then(|| {
+        let uri = uris.get(Rpc::Carry);
+        keep(Arc::clone(&carrying), streams.clone(), uri)
+    });
     let driving = async move {
         tokio::select! {
-            result = connection => match result {
+            biased;
+            result = drive(connection, keeping) => match result {
                 Ok(()) => "the connection is over".to_owned(),
                 Err(error) => error.to_string(),
             },
@@ -191,14 +227,35 @@ pub(crate) async fn handshake(
         uris,
         in_flight,
         seen,
+        carrying,
     };
     Ok((connection, driving))
+}
+
+/// Moves the connection, and the stream of many calls before and after it.
+async fn drive(
+    connection: impl Future<Output = Result<(), h2::Error>>,
+    keeping: Option<impl Future<Output = Infallible>>,
+) -> Result<(), h2::Error> {
+    let mut connection = pin!(connection);
+    let Some(keeping) = keeping else {
+        return connection.await;
+    };
+    let mut keeping = pin!(keeping);
+    std::future::poll_fn(|cx| {
+        let _ = keeping.as_mut().poll(cx).is_pending();
+        let moved = connection.as_mut().poll(cx);
+        let _ = keeping.as_mut().poll(cx).is_pending();
+        moved
+    })
+    .await
 }
 
 /// Looks after a connection.
 struct Watch {
     in_flight: Arc<AtomicUsize>,
     seen: Arc<Seen>,
+    carrying: Arc<Carrying>,
     silence: Duration,
     stop: CancellationToken,
 }
@@ -209,6 +266,7 @@ impl Watch {
         let mut asked: Option<(Instant, h2::client::ResponseFuture)> = None;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
+            self.carrying.expire(Instant::now());
             let idle = self.in_flight.load(Ordering::Relaxed) == 0;
             if idle && self.stop.is_cancelled() {
                 return "it is no longer needed";

@@ -1,28 +1,25 @@
-//! A call that a runner has: what it says, taken in message by message, and to what end
-//! (spec/08 8.3).
+//! A call that a runner has, on a stream of its own or beside others: what happens in it, and how it
+//! ends.
 //!
 //! From the moment the first byte is handed to the connection the call belongs to the runner, unless
 //! the runner gives it back, or says that it never looked at it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use domain::{ApiError, ErrorCode};
-use prost::Message as _;
-use proto::runner::{CallFinished, HttpRespMeta, RunnerMsg, call_result_start, runner_msg};
-use tokio::time::{Instant, Sleep};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::connection::{InFlight, Opened};
+use super::carry::CarriedCall;
+use super::engaged::Engaged;
 use super::input::Input;
-use super::outcome::{self, Account};
-use super::sending::Sending;
-use super::stream::{self, Received, Receiving, StreamError};
-use crate::placement::Ended;
-use crate::runners::Running;
+use super::outcome::Account;
 
 /// What the client is told when its runner is gone.
 const RUNNER_LOST: &str = "The runner was lost while it had the call";
+
+/// Headers for which there is room from the start.
+const MANY_HEADERS: usize = 64;
 
 /// Why a call was not placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,29 +30,48 @@ pub(crate) enum NotPlaced {
     Unreachable,
 }
 
-/// A call that a runner has.
-pub(crate) struct Conversation {
-    sending: Sending,
-    receiving: Receiving,
-    /// None when it is sent, or was given back.
-    input: Option<Input>,
-    _in_flight: InFlight,
-    started: bool,
-    finished: Option<CallFinished>,
-    /// Settled at the end; dropped before it, it says that the caller gave up.
-    running: Option<Running>,
-    sent_at: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
 /// What happens next in a conversation.
 pub(crate) enum Event {
     /// The head of the answer.
-    Start(HttpRespMeta),
+    Start(Head),
     /// Output. Only after the head.
     Data(Bytes),
     /// Nothing follows.
     End(End),
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: i32,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self {
+            status: 200,
+            headers: HeaderMap::new(),
+        }
+    }
+}
+
+impl Head {
+    /// What is no header cannot be told, and is left out, and so is what a map has no room for: too
+    /// many would end the process.
+    pub(super) fn new<'a>(
+        status: i32,
+        list: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Self {
+        let mut headers = HeaderMap::with_capacity(list.len().min(MANY_HEADERS));
+        for (name, value) in list {
+            let name = HeaderName::from_bytes(name);
+            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+                let _ = headers.try_append(name, value);
+            }
+        }
+        Self { status, headers }
+    }
 }
 
 /// How a conversation ends.
@@ -65,31 +81,19 @@ pub(crate) enum End {
     Failed(ApiError),
 }
 
-impl Conversation {
-    /// Begins the call on a stream with its encoded first message.
-    pub(super) fn new(
-        opened: Opened,
-        first: &Bytes,
-        input: Input,
-        running: Running,
-        deadline: Instant,
-    ) -> Self {
-        Self {
-            sending: Sending::new(opened.send, first),
-            receiving: opened.receive,
-            input: Some(input),
-            _in_flight: opened.in_flight,
-            started: false,
-            finished: None,
-            running: Some(running),
-            sent_at: Instant::now(),
-            timer: Box::pin(tokio::time::sleep_until(deadline)),
-        }
-    }
+/// A call that a runner has. Dropped before its end, it is cancelled there.
+pub(crate) enum Conversation {
+    Engaged(Box<Engaged>),
+    Carried(CarriedCall),
+}
 
+impl Conversation {
     /// The input of a call that was not placed.
     pub(super) fn give_back(&mut self) -> Option<Input> {
-        self.input.take()
+        match self {
+            Self::Engaged(call) => call.give_back(),
+            Self::Carried(call) => call.give_back(),
+        }
     }
 
     /// Hears the runner out about a call whose client is gone.
@@ -104,147 +108,19 @@ impl Conversation {
 
     /// Sends what can be sent, and says what the runner does next. Nothing follows the end.
     pub(crate) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        let end = ready!(self.poll_until_end(cx));
-        match end {
-            Ok(event) => Poll::Ready(event),
-            Err((how, end)) => {
-                if let Some(running) = self.running.take() {
-                    running.settle(how);
-                }
-                Poll::Ready(Event::End(end))
-            }
+        match self {
+            Self::Engaged(call) => call.poll_event(cx),
+            Self::Carried(call) => call.poll_event(cx),
         }
     }
 
-    fn poll_until_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, (Ended, End)>> {
-        if let Some(input) = &mut self.input {
-            match self.sending.poll_send(cx, input) {
-                Poll::Ready(Err(error)) => {
-                    return Poll::Ready(Err((Ended::Cancelled, End::Failed(error))));
-                }
-                // A call that may be given back keeps its input.
-                Poll::Ready(Ok(())) if self.started => self.input = None,
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
-        }
-        loop {
-            let received = match self.receiving.poll_next(cx) {
-                Poll::Ready(received) => received,
-                Poll::Pending => {
-                    ready!(self.timer.as_mut().poll(cx));
-                    return Poll::Ready(Err(self.broken(lost("it was not done in time"))));
-                }
-            };
-            match received {
-                Ok(Received::Message(message)) => match self.message(message) {
-                    Ok(Some(event)) => return Poll::Ready(Ok(event)),
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(self.broken(error))),
-                },
-                Ok(Received::End(status)) => return Poll::Ready(Err(self.end(&status))),
-                Err(error) => return Poll::Ready(Err(self.cut(&error))),
-            }
+    /// Whether the rest of the answer is here, and need not be waited for.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Engaged(_) => false,
+            Self::Carried(call) => call.is_whole(),
         }
     }
-
-    /// Takes in a message; what is none of the protocol's is ignored.
-    fn message(&mut self, message: Bytes) -> Result<Option<Event>, ApiError> {
-        if self.finished.is_some() {
-            return Err(missing_eof());
-        }
-        let message = RunnerMsg::decode(message)
-            .map_err(|error| lost(&format!("a message cannot be read: {error}")))?;
-        match message.body {
-            Some(runner_msg::Body::ResultStart(start)) if !self.started => {
-                self.started = true;
-                if let Some(input) = &mut self.input {
-                    input.commit();
-                }
-                let meta = start.meta.map(|call_result_start::Meta::Http(http)| http);
-                Ok(Some(Event::Start(meta.unwrap_or(HttpRespMeta {
-                    status_code: 200,
-                    headers: Vec::new(),
-                }))))
-            }
-            Some(runner_msg::Body::Data(_)) if !self.started => {
-                Err(lost("output came before the head of the answer"))
-            }
-            Some(runner_msg::Body::Data(frame)) if frame.data.is_empty() => Ok(None),
-            Some(runner_msg::Body::Data(frame)) => Ok(Some(Event::Data(frame.data))),
-            Some(runner_msg::Body::Finished(finished)) => {
-                self.finished = Some(finished);
-                Ok(None)
-            }
-            Some(runner_msg::Body::ResultStart(_)) | None => {
-                tracing::debug!(runner = self.runner(), "a message of a runner is ignored");
-                Ok(None)
-            }
-        }
-    }
-
-    /// The stream ended with a status.
-    fn end(&mut self, status: &stream::GrpcStatus) -> (Ended, End) {
-        if outcome::is_refusal(status.code) && !self.started {
-            return (Ended::Refused, End::NotPlaced(NotPlaced::Refused));
-        }
-        match self.finished.take() {
-            Some(finished) if status.code == stream::OK => self.outcome(&finished),
-            Some(_) => self.broken(missing_eof().detail(&status.message)),
-            None => self.broken(lost(&format!(
-                "the call was not finished: status {} {}",
-                status.code, status.message
-            ))),
-        }
-    }
-
-    /// The stream broke.
-    fn cut(&mut self, error: &StreamError) -> (Ended, End) {
-        let unsent = !self.sending.has_begun();
-        if !self.started && self.finished.is_none() && (unsent || error.is_unprocessed()) {
-            tracing::debug!(runner = self.runner(), %error, "a call did not reach a runner");
-            return (Ended::Unreachable, End::NotPlaced(NotPlaced::Unreachable));
-        }
-        if self.finished.is_some() {
-            return self.broken(missing_eof().detail(error));
-        }
-        self.broken(lost(&error.to_string()))
-    }
-
-    fn outcome(&mut self, finished: &CallFinished) -> (Ended, End) {
-        let refused = !finished.success && outcome::is_refusal(finished.error_code);
-        if refused && !self.started {
-            return (Ended::Refused, End::NotPlaced(NotPlaced::Refused));
-        }
-        if outcome::is_runners_fault(finished) {
-            return self.broken(outcome::error(finished));
-        }
-        let account = Account::of(finished);
-        let done = Ended::Done {
-            wait: account.scheduling,
-            pulled: !account.image_pull.is_zero(),
-            took: self.sent_at.elapsed(),
-            execution: account.execution,
-        };
-        let end = match finished.success {
-            true => End::Done(account),
-            false => End::Failed(outcome::error(finished)),
-        };
-        (done, end)
-    }
-
-    /// The runner is at fault.
-    fn broken(&self, error: ApiError) -> (Ended, End) {
-        (Ended::Failed, End::Failed(error))
-    }
-
-    fn runner(&self) -> &str {
-        self.running.as_ref().map_or("", Running::address)
-    }
-}
-
-/// The original's error when a runner goes on after the end of a call.
-fn missing_eof() -> ApiError {
-    ApiError::with_message(ErrorCode::Internal, "Purerunner missing EOF response")
 }
 
 /// The runner is gone, or says what no runner may.

@@ -1,21 +1,23 @@
-//! One attempt to have a runner take a call: `Engage` (spec/08 8.3).
+//! One attempt to have a runner take a call: beside others on a stream, or on one of its own
+//! (spec/08 8.3).
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use domain::{ApiError, ErrorCode};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use nodekit::body;
 use nodekit::exchange::{CallResponse, CallTimings};
 use nodekit::hop;
-use proto::runner::HttpRespMeta;
 use tokio::time::Instant;
 
 use super::answer_body::AnswerBody;
-use super::connection::Rpc;
-use super::conversation::{Conversation, End, Event, NotPlaced, lost};
+use super::asked::Asked;
+use super::carry::CarriedCall;
+use super::conversation::{Conversation, End, Event, Head, NotPlaced, lost};
+use super::engaged::Engaged;
 use super::input::Input;
-use super::link::Link;
+use super::link::{Link, Way};
 use super::outcome::Account;
 use crate::placement::Ended;
 use crate::runners::Running;
@@ -25,14 +27,9 @@ use crate::runners::Running;
 /// an answer until it is whole, too.
 const WHOLE_BYTES: usize = 64 << 10;
 
-/// Headers for which there is room from the start.
-const MANY_HEADERS: usize = 64;
-
 /// What an attempt needs beside the runner and the input.
-pub(crate) struct Engagement {
-    /// The first message, encoded.
-    pub(crate) first: Bytes,
-    pub(crate) detached: bool,
+pub(crate) struct Engagement<'a> {
+    pub(crate) asked: &'a Asked,
     /// How long the call has waited before this attempt.
     pub(crate) waited: Duration,
     /// When the runner must be done.
@@ -55,12 +52,12 @@ pub(crate) enum Attempt {
 /// the call there.
 pub(crate) async fn engage(
     link: &Link,
-    engagement: Engagement,
+    engagement: Engagement<'_>,
     mut input: Input,
     running: Running,
 ) -> Attempt {
-    let opened = match link.open(Rpc::Engage).await {
-        Ok(opened) => opened,
+    let way = match link.way(&engagement.asked.target).await {
+        Ok(way) => way,
         Err(error) => {
             tracing::debug!(runner = running.address(), %error, "a call was not sent");
             running.settle(Ended::Unreachable);
@@ -72,16 +69,23 @@ pub(crate) async fn engage(
         // Whoever calls this has checked it.
         return Attempt::Failed(ApiError::internal("the input of a call is gone"));
     }
-    let mut conversation = Conversation::new(
-        opened,
-        &engagement.first,
-        input,
-        running,
-        engagement.deadline,
-    );
+    let (asked, deadline) = (engagement.asked, engagement.deadline);
+    let begun = match way {
+        Way::Beside(place) => CarriedCall::begin(place, asked, input, running, deadline)
+            .await
+            .map(Conversation::Carried),
+        Way::Own(opened) => asked.first_message().map(|first| {
+            let call = Engaged::new(opened, first, input, running, deadline);
+            Conversation::Engaged(Box::new(call))
+        }),
+    };
+    let mut conversation = match begun {
+        Ok(conversation) => conversation,
+        Err(error) => return Attempt::Failed(error),
+    };
     let start = loop {
         match conversation.next().await {
-            Event::Start(_) if engagement.detached => {
+            Event::Start(_) if asked.detached => {
                 return Attempt::Detached(Box::new(conversation));
             }
             Event::Start(start) => break start,
@@ -103,11 +107,15 @@ pub(crate) async fn engage(
             }
         }
     };
-    if !(200..300).contains(&start.status_code) {
+    let Head {
+        status,
+        mut headers,
+    } = start;
+    if !(200..300).contains(&status) {
         let error = ApiError::from(ErrorCode::FunctionInvalidResponse);
-        return Attempt::Failed(error.detail(format_args!("status {}", start.status_code)));
+        return Attempt::Failed(error.detail(format_args!("status {status}")));
     }
-    let headers = header_map(&start);
+    hop::strip(&mut headers);
     match whole(&mut conversation, &headers).await {
         Whole::Body(bytes, account) => Attempt::Answered(CallResponse {
             headers,
@@ -126,34 +134,21 @@ pub(crate) async fn engage(
     }
 }
 
-fn header_map(start: &HttpRespMeta) -> HeaderMap {
-    // A map of too many would end the process.
-    let mut headers = HeaderMap::with_capacity(start.headers.len().min(MANY_HEADERS));
-    for header in &start.headers {
-        let name = HeaderName::from_bytes(header.key.as_bytes());
-        let value = HeaderValue::from_bytes(header.value.as_bytes());
-        // What is no header cannot be told; a full map has no room for more.
-        if let (Ok(name), Ok(value)) = (name, value) {
-            let _ = headers.try_append(name, value);
-        }
-    }
-    hop::strip(&mut headers);
-    headers
-}
-
 enum Whole {
     Body(Bytes, Account),
     TooLong(Vec<Bytes>),
     Broken(ApiError),
 }
 
-/// Reads an answer that tells that it is short.
+/// Reads an answer that tells that it is short, or is here to its end.
 async fn whole(conversation: &mut Conversation, headers: &HeaderMap) -> Whole {
     let length = headers.get(http::header::CONTENT_LENGTH);
     let length: Option<usize> = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let mut pieces = Vec::new();
-    let Some(length) = length.filter(|length| *length <= WHOLE_BYTES) else {
-        return Whole::TooLong(pieces);
+    let length = match length {
+        _ if conversation.is_whole() => usize::MAX,
+        Some(length) if length <= WHOLE_BYTES => length,
+        _ => return Whole::TooLong(pieces),
     };
     let mut read = 0;
     loop {

@@ -4,11 +4,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nodekit::exchange::Target;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::carry::Place;
 use super::connection::{Connection, Opened, Rpc, Uris, handshake};
 use super::connector::Connector;
 use crate::runners::BackOff;
@@ -28,6 +30,8 @@ pub struct LinkSettings {
     pub handshake_timeout: Duration,
     /// For how long a runner that has calls may give no sign of life after it was asked.
     pub silence: Duration,
+    /// Whether calls share streams with a runner that knows how.
+    pub multiplex: bool,
     /// Randomness for back-off.
     pub random: fn() -> u64,
 }
@@ -58,6 +62,14 @@ pub(crate) enum OpenError {
     NoConnection,
     #[error("no stream could be opened: {0}")]
     Refused(String),
+}
+
+/// How a call goes to the runner.
+pub(crate) enum Way {
+    /// On a stream with others.
+    Beside(Place),
+    /// On its own.
+    Own(Opened),
 }
 
 impl Link {
@@ -96,23 +108,43 @@ impl Link {
         Some(link)
     }
 
-    /// Opens a stream on the connection with the fewest. Waits for a connection only if one is
-    /// being opened.
-    pub(crate) async fn open(&self, rpc: Rpc) -> Result<Opened, OpenError> {
-        let mut open = self.connections();
-        if open.is_empty() {
-            open = self.first_connections().await?;
-        }
-        open.sort_by_key(|connection| connection.in_flight());
+    /// The way for a call of `target`: beside others, if the runner knows that.
+    pub(crate) async fn way(&self, target: &Target) -> Result<Way, OpenError> {
         let mut refused = OpenError::NoConnection;
-        for connection in open {
-            match connection.open(rpc).await {
-                Ok(opened) => return Ok(opened),
+        for connection in self.by_load().await? {
+            if let Some(place) = connection.place(target) {
+                return Ok(Way::Beside(place));
+            }
+            match connection.open(Rpc::Engage).await {
+                Ok(opened) => return Ok(Way::Own(opened)),
                 // It is closing. Another one may not be.
                 Err(error) => refused = OpenError::Refused(error.to_string()),
             }
         }
         Err(refused)
+    }
+
+    /// Opens a stream on the connection with the fewest. Waits for a connection only if one is
+    /// being opened.
+    pub(crate) async fn open(&self, rpc: Rpc) -> Result<Opened, OpenError> {
+        let mut refused = OpenError::NoConnection;
+        for connection in self.by_load().await? {
+            match connection.open(rpc).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => refused = OpenError::Refused(error.to_string()),
+            }
+        }
+        Err(refused)
+    }
+
+    /// The connections, the one with the fewest calls first.
+    async fn by_load(&self) -> Result<Vec<Arc<Connection>>, OpenError> {
+        let mut open = self.connections();
+        if open.is_empty() {
+            open = self.first_connections().await?;
+        }
+        open.sort_by_key(|connection| connection.in_flight());
+        Ok(open)
     }
 
     /// Whether any connection is open.
@@ -222,12 +254,17 @@ impl Keeper {
                 io,
                 Arc::clone(&self.uris),
                 self.settings.silence,
+                self.settings.multiplex,
                 self.stop.clone(),
             );
             let (connection, driving) = opened.await.map_err(|error| error.to_string())?;
             let mut driving: Driving = Box::pin(driving);
+            let ready = async {
+                connection.heard().await;
+                connection.asked_to_carry().await;
+            };
             tokio::select! {
-                () = connection.heard() => {}
+                () = ready => {}
                 why = &mut driving => return Err(why),
             }
             Ok((connection, driving))

@@ -11,12 +11,16 @@ const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Appends `message` to what is to be sent.
 pub(crate) fn encode(message: &impl Message, buffer: &mut BytesMut) {
-    let length = message.encoded_len();
+    encode_prefix(message.encoded_len(), buffer);
+    message.encode_raw(buffer);
+}
+
+/// Appends what comes before a message of this length, and makes room for that.
+pub(crate) fn encode_prefix(length: usize, buffer: &mut BytesMut) {
     buffer.reserve(PREFIX_BYTES + length);
     buffer.put_u8(0);
     // Our own messages are far from four gigabytes.
     buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-    message.encode_raw(buffer);
 }
 
 /// What is wrong with the bytes of a peer.

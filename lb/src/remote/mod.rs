@@ -5,11 +5,14 @@
 //! the call, and status numbers outside of gRPC's own list.
 
 mod answer_body;
+mod asked;
 mod call_document;
+mod carry;
 mod connection;
 mod connector;
 mod conversation;
 mod engage;
+mod engaged;
 mod input;
 mod link;
 mod message;
@@ -22,7 +25,7 @@ mod stream;
 pub use connector::{Connector, Io, NodeConnector};
 pub use link::{Link, LinkSettings};
 
-pub(crate) use call_document::first_message;
+pub(crate) use asked::Asked;
 pub(crate) use conversation::NotPlaced;
 pub(crate) use engage::{Attempt, Engagement, engage};
 pub(crate) use input::Input;

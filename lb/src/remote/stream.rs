@@ -95,18 +95,33 @@ impl Receiving {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Waits until the peer has begun to answer; a status if that was all.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<GrpcStatus>, StreamError>> {
+        let State::Head(head) = &mut self.state else {
+            return Poll::Ready(Ok(None));
+        };
+        let response = ready!(std::pin::Pin::new(head).poll(cx))?;
+        if response.status() != StatusCode::OK {
+            return Poll::Ready(Err(StreamError::NotGrpc(response.status())));
+        }
+        let status = status(response.headers());
+        self.state = match status {
+            Some(_) => State::Over,
+            None => State::Body(response.into_body()),
+        };
+        Poll::Ready(Ok(status))
+    }
+
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, StreamError>> {
         loop {
             match &mut self.state {
-                State::Head(head) => {
-                    let response = ready!(std::pin::Pin::new(head).poll(cx))?;
-                    if response.status() != StatusCode::OK {
-                        return Poll::Ready(Err(StreamError::NotGrpc(response.status())));
-                    }
-                    if let Some(status) = status(response.headers()) {
+                State::Head(_) => {
+                    if let Some(status) = ready!(self.poll_head(cx))? {
                         return Poll::Ready(Ok(Received::End(status)));
                     }
-                    self.state = State::Body(response.into_body());
                 }
                 State::Body(body) => {
                     if let Some(message) = self.unframer.next()? {

@@ -24,6 +24,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::carrying::Carrying;
+
 /// The network: runners by address.
 #[derive(Clone, Default)]
 pub(crate) struct Net(Arc<Mutex<HashMap<String, Peer>>>);
@@ -65,7 +67,12 @@ struct Inner {
     status: Mutex<Answering>,
     feed: Mutex<Option<watch::Sender<StateUpdate>>>,
     watches: AtomicUsize,
+    /// What it does with a stream of many calls; without, it does not know what that is.
+    carry: Mutex<Option<Arc<CarryScript>>>,
+    carries: AtomicUsize,
 }
+
+type CarryScript = dyn Fn(Carrying) -> BoxFuture<'static, ()> + Send + Sync;
 
 /// How a peer answers `Status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +107,8 @@ impl Peer {
             status: Mutex::new(Answering::Well),
             feed: Mutex::default(),
             watches: AtomicUsize::new(0),
+            carry: Mutex::default(),
+            carries: AtomicUsize::new(0),
         }))
     }
 
@@ -137,7 +146,20 @@ impl Peer {
         }
     }
 
-    fn note(&self, call: &str) {
+    /// Takes many calls on one stream from now on.
+    pub(crate) fn carry<F>(&self, script: F)
+    where
+        F: Fn(Carrying) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    {
+        *self.0.carry.lock().expect("not poisoned") = Some(Arc::new(script));
+    }
+
+    /// How often it was asked to.
+    pub(crate) fn carries(&self) -> usize {
+        self.0.carries.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn note(&self, call: &str) {
         let mut ledger = self.0.ledger.lock().expect("not poisoned");
         ledger.push(call.to_owned());
     }
@@ -232,6 +254,17 @@ impl Peer {
                     {
                         return;
                     }
+                }
+            }
+            "/hearth.runner.v1.RunnerExtension/Carry" => {
+                self.0.carries.fetch_add(1, Ordering::SeqCst);
+                let script = self.0.carry.lock().expect("not poisoned").clone();
+                match script {
+                    Some(script) => {
+                        let send = respond.send_response(head(), false).expect("open");
+                        script(Carrying::new(self.clone(), request.into_body(), send)).await;
+                    }
+                    None => drop(respond.send_response(trailers_only("12"), true)),
                 }
             }
             _ => drop(respond.send_response(trailers_only("12"), true)),
@@ -454,7 +487,7 @@ fn head() -> Response<()> {
     response.body(()).expect("a response")
 }
 
-fn trailers(code: &str, message: &str) -> HeaderMap {
+pub(crate) fn trailers(code: &str, message: &str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", code.parse().expect("a value"));
     trailers.insert("grpc-message", message.parse().expect("a value"));

@@ -155,26 +155,20 @@ impl CarriedCall {
     ) -> Result<(), Failure> {
         let arrived = Instant::now();
         let target = self.target.clone()?;
-        let body = match self.begin.detached {
-            true => self.input.body_ahead(DETACHED_AHEAD).await,
-            false => self.input.body(),
-        };
         let wait = Some(Duration::from_nanos(self.begin.wait_nanos));
         let waits = [
             wait.filter(|wait| !wait.is_zero()),
             self.shared.settings.max_wait,
         ];
+        let shortest = waits.into_iter().flatten().min();
+        let wait_deadline = shortest.and_then(|wait| arrived.checked_add(wait));
         let call = CallRequest {
             id: CallId::from(self.begin.id.as_str()),
             target,
             headers: headers(&self.begin.headers)?,
-            body,
+            body: self.body(wait_deadline).await?,
             arrived,
-            wait_deadline: waits
-                .into_iter()
-                .flatten()
-                .min()
-                .and_then(|wait| arrived.checked_add(wait)),
+            wait_deadline,
             detached: self.begin.detached,
         };
         let agent = &self.shared.agent;
@@ -190,6 +184,21 @@ impl CarriedCall {
         let response = agent.submit_watched(call, started).await?;
         ready.head = Some(head(StatusCode::OK, &response.headers));
         self.output(response.body, ready).await
+    }
+
+    /// The input; that of a detached call when so much of it is there that it can do without its
+    /// load balancer, which may take until `deadline`.
+    async fn body(&self, deadline: Option<Instant>) -> Result<Body, ApiError> {
+        if !self.begin.detached {
+            return Ok(self.input.body());
+        }
+        let ahead = self.input.body_ahead(DETACHED_AHEAD);
+        match deadline {
+            None => Ok(ahead.await),
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), ahead)
+                .await
+                .map_err(|_| ErrorCode::RequestBodyTimeout.into()),
+        }
     }
 
     /// Sends an output, but for its last piece.

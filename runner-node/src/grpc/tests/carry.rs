@@ -336,6 +336,22 @@ async fn a_detached_call_goes_on_without_its_stream() {
 }
 
 #[tokio::test]
+async fn a_detached_call_does_not_wait_for_ever_for_its_input() {
+    let node = Node::new(1).await;
+    let mut stream = Stream::open(&node).await;
+    let mut begin = stream.call("f", 1, "echo", b"half", false);
+    begin.detached = true;
+    begin.wait_nanos = 10_000_000;
+    stream.send(1, carry_in::Body::Begin(begin)).await;
+    assert_eq!(
+        stream.one(1).await.error(),
+        ("RequestBodyTimeout", 408, false)
+    );
+    assert_eq!(node.bench.driver.state().created, 0);
+    node.end().await;
+}
+
+#[tokio::test]
 async fn a_load_balancer_that_has_no_more_to_say_gets_all_answers() {
     let node = Node::new(2).await;
     let mut stream = Stream::open(&node).await;

@@ -1,5 +1,7 @@
-//! A cluster of processes on loopback: API nodes on one PostgreSQL, load balancers, runners.
+//! A cluster of processes: API nodes on one PostgreSQL, load balancers, runners; on loopback, or each
+//! in a host of its own.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,8 +10,10 @@ use tempfile::TempDir;
 
 use crate::authority::Authority;
 use crate::eventually::eventually;
+use crate::netns::{Host, Network};
 use crate::postgres::Cluster as Postgres;
 use crate::process::Process;
+use crate::relay::Relay;
 use crate::{Client, engine};
 
 /// How many nodes of each kind there are, and what they are told.
@@ -23,6 +27,8 @@ pub struct Shape {
     pub runners: usize,
     /// Settings of every node.
     pub settings: Vec<(String, String)>,
+    /// Where each node gets a host and an address of its own; without it all are on loopback.
+    pub network: Option<Network>,
     /// Who signs the nodes' certificates; without one they speak no TLS.
     pub authority: Option<Arc<Authority>>,
 }
@@ -34,6 +40,7 @@ impl Default for Shape {
             lbs: 2,
             runners: 3,
             settings: Vec::new(),
+            network: None,
             authority: None,
         }
     }
@@ -48,10 +55,14 @@ pub struct Cluster {
     pub runners: Vec<Process>,
     /// The API nodes.
     pub apis: Vec<Process>,
+    /// The hosts of the nodes, by the names of their places, if there is a network.
+    pub hosts: HashMap<String, Host>,
     /// The labels of the runners' containers.
     pub tags: Vec<String>,
     /// The database of the API nodes.
     pub postgres: Postgres,
+    /// The way from the network to the database, which is on loopback.
+    _to_postgres: Option<Relay>,
     /// Where everything is.
     pub directory: TempDir,
 }
@@ -64,13 +75,22 @@ impl Cluster {
     pub async fn start(shape: Shape) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let postgres = Postgres::start();
-        let database = postgres.create_database();
+        let mut database = postgres.create_database();
+        let mut to_postgres = None;
+        if let Some(network) = &shape.network {
+            let (_, server) = database.split_once('@').expect("a URL");
+            let server = server.split('/').next().expect("an address").to_owned();
+            let relay = Relay::start((network.outside(), 0).into(), &server).await;
+            database = database.replace(&server, &relay.address().to_string());
+            to_postgres = Some(relay);
+        }
+        let mut hosts = HashMap::new();
         let place = |name: String| -> PathBuf {
             let place = directory.path().join(name);
             fs::create_dir(&place).expect("a directory for a node");
             place
         };
-        let node = |kind, place: &PathBuf, settings: &[(&str, &str)]| {
+        let mut node = |kind, place: &PathBuf, settings: &[(&str, &str)]| {
             let settings = settings
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -80,7 +100,16 @@ impl Cluster {
                 authority.equip(place, &name.to_string_lossy(), &[authority]);
                 settings.extend(Authority::settings(place));
             }
-            Process::new(kind, place, settings).keep_addresses()
+            let process = Process::new(kind, place, settings).keep_addresses();
+            let Some(network) = &shape.network else {
+                return process;
+            };
+            let name = place.file_name().expect("a node has a name");
+            let name = name.to_string_lossy().into_owned();
+            let host = network.host(&name);
+            let process = process.in_host(&host);
+            hosts.insert(name, host);
+            process
         };
 
         let mut apis = Vec::new();
@@ -133,8 +162,10 @@ impl Cluster {
             lbs,
             runners,
             apis,
+            hosts,
             tags,
             postgres,
+            _to_postgres: to_postgres,
             directory,
         };
         for node in cluster
@@ -160,6 +191,14 @@ impl Cluster {
             (online.filter(|state| *state == "online").count() == self.runners.len()).then_some(())
         })
         .await;
+    }
+
+    /// The host of the node that has this name, such as `runner-0`.
+    ///
+    /// # Panics
+    /// Without such a node, or without a network.
+    pub fn host(&self, node: &str) -> &Host {
+        &self.hosts[node]
     }
 
     /// Where a node keeps its files.

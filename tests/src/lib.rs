@@ -19,8 +19,10 @@ pub mod netns;
 #[path = "../../api-node/tests/support/postgres.rs"]
 pub mod postgres;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod registry;
+pub mod relay;
 pub mod server;
 
 pub use client::{Answer, Client};

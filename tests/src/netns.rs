@@ -1,7 +1,7 @@
 //! A network of its own for a test: hosts with addresses, as network namespaces on one bridge,
 //! whose links can be cut in one direction.
 //!
-//! It needs root, `ip`, `nft` and `nsenter`. The bridge is in a namespace too, so that no rule of
+//! It needs root, `ip`, `ss`, `nft` and `nsenter`. The bridge is in a namespace too, so that no rule of
 //! the machine's firewall applies to it, and the machine has one leg in it: the test itself talks
 //! to the hosts from [`Network::outside`]. Files and Unix sockets are shared as always, so that a
 //! node in a host still reaches the container engine.
@@ -169,6 +169,35 @@ impl Host {
     /// A command that runs in this host, as a child that is the program itself.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         within(&self.namespace, program)
+    }
+
+    /// Ends all connections between this host and a peer at once. This host's processes are told by
+    /// their system; the peer by a segment that is lost when the direction is cut.
+    ///
+    /// # Panics
+    /// Without `ss`.
+    pub fn reset_connections(&self, peer: Ipv4Addr) {
+        let mut ss = self.command("ss");
+        ss.args(["--kill", "--tcp", "dst", &peer.to_string()]);
+        // It complains about connections that end meanwhile.
+        let output = ss.output().expect("ss");
+        assert!(output.status.code().is_some(), "ss was killed");
+    }
+
+    /// This host's ends of its established connections with a peer.
+    ///
+    /// # Panics
+    /// Without `ss`.
+    pub fn connections(&self, peer: Ipv4Addr) -> Vec<String> {
+        let mut ss = self.command("ss");
+        ss.args(["--no-header", "--tcp", "--numeric", "state", "established"]);
+        ss.args(["dst", &peer.to_string()]);
+        let output = ss.output().expect("ss");
+        // Queues come first, then this end, then the other one.
+        String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| Some(line.split_whitespace().nth(2)?.to_owned()))
+            .collect()
     }
 
     /// The network it is in.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::eventually::eventually;
+use crate::netns::Host;
 use crate::{Client, binary, eventually_within};
 
 /// A node that runs, or ran.
@@ -22,6 +24,8 @@ pub struct Process {
     /// Where it serves gRPC, if it does; kept too.
     grpc_address: Option<String>,
     keep_addresses: bool,
+    /// Where in a network it runs, if not on the machine itself.
+    host: Option<Host>,
 }
 
 impl Process {
@@ -35,6 +39,7 @@ impl Process {
             address: None,
             grpc_address: None,
             keep_addresses: false,
+            host: None,
         }
     }
 
@@ -49,6 +54,12 @@ impl Process {
         self
     }
 
+    /// It runs in this host of a network.
+    pub fn in_host(mut self, host: &Host) -> Self {
+        self.host = Some(host.clone());
+        self
+    }
+
     /// Starts the node and waits until it listens.
     ///
     /// # Panics
@@ -56,7 +67,10 @@ impl Process {
     pub async fn start(&mut self) {
         assert!(self.child.is_none(), "the node is running");
         let log = File::create(self.log()).expect("a log file");
-        let mut command = Command::new(binary::hearth());
+        let mut command = match &self.host {
+            Some(host) => host.command(binary::hearth()),
+            None => Command::new(binary::hearth()),
+        };
         command
             .arg(self.kind)
             .current_dir(&self.directory)
@@ -100,7 +114,11 @@ impl Process {
         .await;
         let told = |name: &str| {
             let address = lines.iter().find_map(|line| line[name].as_str())?;
-            Some(address.replace("0.0.0.0", "127.0.0.1"))
+            let reached_at = match &self.host {
+                Some(host) => host.address(),
+                None => Ipv4Addr::LOCALHOST,
+            };
+            Some(address.replace("0.0.0.0", &reached_at.to_string()))
         };
         self.address = told("address");
         self.grpc_address = told("grpc_address");

@@ -78,6 +78,12 @@ impl Call<'_> {
                 return self.fail(reader, stream);
             }
         };
+        if let Some(tell) = &knobs.tell
+            && let Err(error) = hunger::tell(tell)
+        {
+            eprintln!("test-function: nobody to tell: {error}");
+            return self.fail(reader, stream);
+        }
         self.misbehave_before(&knobs);
         if let Some(script) = script {
             let after = script::run(&script, reader, &mut self.body, stream)?;

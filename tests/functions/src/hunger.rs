@@ -8,7 +8,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::knobs::Knobs;
+use crate::knobs::{Knobs, Tell};
 
 /// Most of a file that is shown.
 const READ_LIMIT: u64 = 64 << 10;
@@ -110,12 +110,27 @@ fn list(path: &str) -> io::Result<String> {
 }
 
 fn connect(address: &str) -> io::Result<String> {
+    connection(address)?;
+    Ok("connected".to_owned())
+}
+
+fn connection(address: &str) -> io::Result<TcpStream> {
     let address = address
         .to_socket_addrs()?
         .next()
         .ok_or(io::ErrorKind::NotFound)?;
-    TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
-    Ok("connected".to_owned())
+    TcpStream::connect_timeout(&address, CONNECT_LIMIT)
+}
+
+/// Tells a line, and waits until it was noted: until the listener closes the connection.
+pub(crate) fn tell(tell: &Tell) -> io::Result<()> {
+    let mut stream = connection(&tell.to)?;
+    stream.set_read_timeout(Some(CONNECT_LIMIT))?;
+    writeln!(stream, "{}", tell.text)?;
+    match stream.read(&mut [0])? {
+        0 => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// How many threads could be had at once, of those wanted.
@@ -142,6 +157,23 @@ fn threads(wanted: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_told_before_anything_goes_on() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = Tell {
+            to: listener.local_addr().unwrap().to_string(),
+            text: "7".to_owned(),
+        };
+        let teller = std::thread::spawn(move || (tell(&told), told));
+        let mut line = [0; 2];
+        listener.accept().unwrap().0.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"7\n");
+        let (result, told) = teller.join().unwrap();
+        result.unwrap();
+        drop(listener);
+        tell(&told).unwrap_err();
+    }
 
     #[test]
     fn files_and_threads_are_told_about() {

@@ -44,6 +44,7 @@ pub(crate) struct Knobs {
     pub(crate) open_files: usize,
     pub(crate) spawn_threads: usize,
     pub(crate) connect: String,
+    pub(crate) tell: Option<Tell>,
     pub(crate) list_directory: String,
     pub(crate) misbehave: Option<String>,
     pub(crate) size: Option<u64>,
@@ -52,6 +53,16 @@ pub(crate) struct Knobs {
     /// The object itself, for the answer.
     #[serde(skip)]
     pub(crate) given: Value,
+}
+
+/// A text for somebody outside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tell {
+    /// `HOST:PORT`.
+    pub(crate) to: String,
+    /// One line.
+    pub(crate) text: String,
 }
 
 impl Knobs {

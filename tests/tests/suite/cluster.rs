@@ -1,7 +1,9 @@
 //! A cluster of processes: API nodes, load balancers and runners (docs/operations.md says what each
 //! of these tests shows to an operator).
 
+mod chaos;
 mod control_plane;
+mod grey;
 mod restarts;
 mod runners;
 mod tls;
@@ -29,21 +31,10 @@ struct Load {
 impl Load {
     /// Every answer must be a success.
     fn start(cluster: &Cluster, function: &Deployed, clients: usize) -> Self {
-        let all: Vec<_> = (0..cluster.lbs.len()).collect();
-        Self::start_through(cluster, function, clients, &all)
-    }
-
-    /// The same through some of the load balancers.
-    fn start_through(
-        cluster: &Cluster,
-        function: &Deployed,
-        clients: usize,
-        lbs: &[usize],
-    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut running = JoinSet::new();
         for client in 0..clients {
-            let function = function.through(&cluster.lb(lbs[client % lbs.len()]));
+            let function = function.through(&cluster.lb(client % cluster.lbs.len()));
             let stop = Arc::clone(&stop);
             running.spawn(async move {
                 let mut calls = 0;

@@ -68,6 +68,7 @@ async fn cached_functions_go_on_without_any_api_node() {
     assert_eq!(unknown.status, 503, "{unknown:?}");
     for api in &mut cluster.apis {
         api.start().await;
+        api.ready().await;
     }
     eventually("what does not exist is known again", async || {
         let answer = cluster.lb(0).post("/invoke/unknown", "").await;

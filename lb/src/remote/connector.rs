@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nodekit::tls::NodeTls;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+/// How long a connection may be quiet until its peer's system is asked, and again; and how often
+/// before it is given up.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TRIES: u32 = 3;
 
 /// What HTTP/2 runs on.
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -41,11 +47,23 @@ impl Connector for NodeConnector {
     async fn connect(&self, address: &str) -> io::Result<Box<dyn Io>> {
         let stream = timeout(self.tcp_timeout, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
+        if let Err(error) = keep_asking(&stream) {
+            tracing::debug!(address, %error, "the system does not look after a connection");
+        }
         match &self.tls {
             None => Ok(Box::new(stream)),
             Some(tls) => Ok(Box::new(tls.connect(host(address), stream).await?)),
         }
     }
+}
+
+/// Has the system ask a quiet peer's system whether it knows the connection. One that is half open
+/// would else be found out by the first call that is sent on it, which is lost with it.
+fn keep_asking(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE)?;
+    sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_TRIES)?;
+    sockopt::set_socket_keepalive(stream, true)
 }
 
 /// The host of `host:port`, an IPv6 address without its brackets.

@@ -4,6 +4,7 @@
 mod chaos;
 mod control_plane;
 mod grey;
+mod half_open;
 mod restarts;
 mod runners;
 mod tls;

@@ -53,7 +53,13 @@ async fn cached_functions_go_on_without_any_api_node() {
     })
     .await;
     let hello = hello(&cluster).await;
+    // Load balancers that were there before it still have to hear that it is new, and forget it then.
+    for lb in &mut cluster.lbs {
+        lb.kill();
+        lb.start().await;
+    }
     for lb in 0..2 {
+        cluster.all_runners_known(&cluster.lbs[lb]).await;
         hello.through(&cluster.lb(lb)).call("").await.expect(200);
     }
     let load = Load::start(&cluster, &hello, 4);

@@ -107,6 +107,8 @@ pub(super) async fn serve<S: HttpService>(
     let service = GuardedService::new(service, state.clone(), limits);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let outcome = tokio::select! {
+        // The parser takes the first head before it is told to stop: without one it would just close.
+        biased;
         outcome = connection.as_mut() => outcome,
         () = shutdown.cancelled() => {
             state.drain();

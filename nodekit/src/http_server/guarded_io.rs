@@ -19,6 +19,10 @@ use super::timer::LazyTimer;
 /// close it with input unread would reset it, and the client might never see its answer.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How long after its connection a client may begin its first request although the server is told
+/// to stop.
+const FIRST_HEAD: Duration = Duration::from_secs(1);
+
 /// A stand-in for a byte that must not reach the parser: in a head it is refused anywhere, so that
 /// the parser itself answers 400, in turn, and closes.
 const POISON: u8 = 0;
@@ -132,6 +136,11 @@ impl<T> GuardedIo<T> {
         }
         let between = self.framing.is_between();
         if between && self.state.is_draining() {
+            // A client that has just connected is sending its request.
+            if self.framing.heads() == 0 {
+                let since = *self.waiting_since.get_or_insert_with(Instant::now);
+                ready!(self.read_timer.poll(cx, since + FIRST_HEAD));
+            }
             return Poll::Ready(Ok(()));
         }
         let (since, limit) = match self.last_write {

@@ -67,7 +67,7 @@ impl HttpServer {
         let abort = CancellationToken::new();
         let aborted = Arc::new(AtomicUsize::new(0));
         let connections = TaskTracker::new();
-        while let Some((stream, place)) = self.accept(&places, &shutdown).await {
+        let start = |stream: TcpStream, place: OwnedSemaphorePermit| {
             let (service, builder, limits) =
                 (service.clone(), builder.clone(), self.limits.clone());
             let (shutdown, abort, aborted) = (shutdown.clone(), abort.clone(), aborted.clone());
@@ -79,10 +79,19 @@ impl HttpServer {
                 }
                 drop(place);
             });
+        };
+        while let Some((stream, place)) = self.accept(&places, &shutdown).await {
+            start(stream, place);
+        }
+        // Clients that the system has connected already believe that they are served. The next ones
+        // are refused, instead of waiting for nobody.
+        for stream in queued(self.listener) {
+            match places.clone().try_acquire_owned() {
+                Ok(place) => start(stream, place),
+                Err(_) => break,
+            }
         }
         connections.close();
-        // New clients are refused from here on, instead of waiting for nobody.
-        drop(self.listener);
         match self.limits.shutdown_timeout {
             Some(limit) => {
                 if timeout(limit, connections.wait()).await.is_err() {
@@ -148,6 +157,16 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// The connections that wait to be accepted; then nobody listens any more.
+fn queued(listener: TcpListener) -> impl Iterator<Item = TcpStream> {
+    let listener = listener.into_std();
+    std::iter::from_fn(move || {
+        let (stream, _) = listener.as_ref().ok()?.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        TcpStream::from_std(stream).ok()
+    })
 }
 
 /// Whether only the connection that was to be accepted is broken.

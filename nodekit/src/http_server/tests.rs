@@ -599,6 +599,27 @@ async fn a_shutdown_closes_idle_connections_and_finishes_requests() {
 }
 
 #[tokio::test]
+async fn a_shutdown_serves_clients_that_have_just_connected() {
+    let server = Server::start(patient()).await;
+    // The server's task does not run meanwhile.
+    let connect = || std::net::TcpStream::connect(server.address);
+    let clients: Vec<_> = (0..8).map(|_| connect().expect("a connection")).collect();
+    server.shutdown.cancel();
+    eventually(|| connect().is_err()).await;
+    for client in clients {
+        client.set_nonblocking(true).expect("a socket");
+        let mut client = TcpStream::from_std(client).expect("a socket");
+        client
+            .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await
+            .expect("a request");
+        let answer = read_all(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    assert_eq!(server.stop().await, Drained { aborted: 0 });
+}
+
+#[tokio::test]
 async fn a_shutdown_does_not_wait_for_ever() {
     let server = Server::start(Limits {
         shutdown_timeout: SHORT,

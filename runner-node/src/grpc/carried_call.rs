@@ -258,9 +258,9 @@ fn is_refusal(error: &ApiError) -> bool {
 }
 
 fn headers(list: &[Header]) -> Result<HeaderMap, ApiError> {
-    let mut headers = HeaderMap::with_capacity(list.len());
     let invalid =
         |what: &str| ApiError::with_message(ErrorCode::Internal, format!("headers: {what}"));
+    let mut headers = HeaderMap::try_with_capacity(list.len()).map_err(|_| invalid("too many"))?;
     for header in list {
         let name = HeaderName::from_bytes(header.name.as_bytes())
             .map_err(|_| invalid("not the name of a header"))?;

@@ -336,6 +336,19 @@ async fn a_detached_call_goes_on_without_its_stream() {
 }
 
 #[tokio::test]
+async fn more_headers_than_a_map_can_hold_fail_their_call_alone() {
+    let node = Node::new(1).await;
+    let mut stream = Stream::open(&node).await;
+    let mut begin = stream.call("f", 1, "echo", b"", true);
+    begin.headers = vec![begin.headers[0].clone(); 40_000];
+    stream.send(1, carry_in::Body::Begin(begin)).await;
+    assert_eq!(stream.one(1).await.error(), ("Internal", 500, false));
+    stream.begin("f", 2, "echo", b"", true).await;
+    assert_eq!(stream.one(2).await.error(), FINE);
+    node.end().await;
+}
+
+#[tokio::test]
 async fn a_detached_call_does_not_wait_for_ever_for_its_input() {
     let node = Node::new(1).await;
     let mut stream = Stream::open(&node).await;

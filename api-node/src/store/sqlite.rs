@@ -84,7 +84,9 @@ impl SqliteDatabase {
                 })
         };
         let writer = pool(1).connect_lazy_with(options.clone());
-        let watch = tokio::spawn(watch_file(writer.clone(), feed));
+        // Known before anything is read of the file: whatever is written from now on is seen.
+        let known = file_version(&writer).await.ok();
+        let watch = tokio::spawn(watch_file(writer.clone(), known, feed));
         Ok(Self {
             writer,
             _watch: AbortOnDropHandle::new(watch),
@@ -146,27 +148,33 @@ impl Session for SqliteConnection {
     }
 }
 
-/// Says that everything may have changed when another process has written to the file. The
-/// connection that writes is asked, because it does not count what it wrote itself.
-async fn watch_file(writer: SqlitePool, feed: Feed) {
-    let mut known = None;
+/// Says that everything may have changed when another process has written to the file since its
+/// version was `known`, or when the version cannot be told.
+async fn watch_file(writer: SqlitePool, mut known: Option<i64>, feed: Feed) {
     let mut ticks = interval(FILE_POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let version = sqlx::query_scalar("PRAGMA data_version");
-        // What is wrong with the file is said by those who need it.
-        let found: Option<i64> = match version.fetch_one(&writer).await {
+        let found = match file_version(&writer).await {
             Ok(version) => Some(version),
             // The connection is in use for long; the next look tells what has changed until then.
             Err(sqlx::Error::PoolTimedOut) => continue,
+            // What is wrong with the file is said by those who need it.
             Err(_) => None,
         };
-        if found.is_none() || known.is_some_and(|known| Some(known) != found) {
+        if found != known {
             feed.missed();
         }
         known = found;
     }
+}
+
+/// A number that changes when another connection has written to the file. The connection that
+/// writes is asked, because it does not count what it wrote itself.
+async fn file_version(writer: &SqlitePool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("PRAGMA data_version")
+        .fetch_one(writer)
+        .await
 }
 
 fn create_directory(path: &Path) -> Result<(), ConnectError> {

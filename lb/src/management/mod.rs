@@ -6,8 +6,6 @@ mod stats;
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -22,6 +20,7 @@ use tower::ServiceExt as _;
 
 pub(crate) use stats::Stats;
 
+use crate::front_door::Answering;
 use crate::runners::{NodeStore, Runners};
 
 const NODES: &str = "/1/lb/nodes";
@@ -60,9 +59,6 @@ impl<F> fmt::Debug for Management<F> {
         f.write_str("Management")
     }
 }
-
-/// The answer to a request, on its way.
-pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl<F, R> tower::Service<Request<Body>> for Management<F>
 where

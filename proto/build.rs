@@ -3,7 +3,12 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(
-        ["runner.proto", "runner_extension.proto", "hybrid.proto"],
+        [
+            "runner.proto",
+            "runner_extension.proto",
+            "hybrid.proto",
+            "calls.proto",
+        ],
         ["proto"],
     )?;
     tonic_prost_build::configure()

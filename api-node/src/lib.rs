@@ -3,6 +3,7 @@
 pub mod config;
 pub mod hybrid;
 pub mod local;
+pub mod queue;
 pub mod rest;
 pub mod store;
 

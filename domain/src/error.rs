@@ -137,6 +137,25 @@ errors! {
     MethodNotAllowed: 405, User, "Method not allowed";
     /// spec/01 1.5: the call records of a function are gone on a server that keeps none.
     CallsGone: 410, User, "Call records are not available on this server";
+    CallNotFound: 404, User, "Call not found";
+    CallLogNotFound: 404, User, "Call log not found";
+    /// The client accepts neither of the two forms of a log.
+    CallLogNotAcceptable: 406, User, "unable to respond within acceptable response content types";
+    /// The call is not over yet, or has no answer.
+    CallResultNotFound: 404, User, "Call has no result";
+    /// The text names the option and its limits.
+    InvalidCallOption: 400, User, "Invalid call option";
+    /// The text names the filter.
+    InvalidCallFilter: 400, User, "Invalid filter";
+    /// Only calls that are over and were given up can be handed in again or purged.
+    CallNotDead: 409, User, "Call is not a dead letter";
+    /// A call that keeps its client waiting is cancelled by hanging up.
+    CallNotCancellable: 409, User, "Call can not be cancelled";
+    IdempotencyKeyReused: 422, User, "Idempotency-Key was used with another request";
+    /// The same key's first call is not over yet.
+    IdempotencyKeyInUse: 409, User, "A call with this Idempotency-Key is being made";
+    /// The runner's lease of the call is gone.
+    CallLeaseLost: 409, Service, "the lease of the call was lost";
 
     /// spec/01 1.10 from here on. Also sent when the node is shutting down.
     ServerBusy: 503, Service, "Timed out - server too busy";

@@ -3,6 +3,7 @@
 
 pub mod annotations;
 pub mod app;
+pub mod call;
 pub mod change;
 pub mod container;
 pub mod cpu;
@@ -19,6 +20,7 @@ pub mod trigger;
 
 pub use annotations::Annotations;
 pub use app::{App, AppDraft, AppPatch, Shape};
+pub use call::{CallKind, CallRecord, CallState, DeadReason, NewCall};
 pub use change::Change;
 pub use container::ContainerState;
 pub use cpu::MilliCpus;

@@ -42,3 +42,15 @@ pub mod runner_extension {
 pub mod hybrid {
     tonic::include_proto!("hearth.hybrid.v1");
 }
+
+/// What load balancers and runners ask of API nodes about calls.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    reason = "generated"
+)]
+pub mod calls {
+    tonic::include_proto!("hearth.calls.v1");
+}

@@ -2,6 +2,7 @@
 //! its own constraints in one transaction: no update is lost, and a race for one name has one winner.
 
 mod apps;
+mod call_store;
 mod failure;
 mod feed;
 mod fns;
@@ -28,6 +29,10 @@ use domain::{
 };
 use tokio::sync::broadcast;
 
+pub use call_store::{
+    Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
+    Committed, Doorbell, Ended, Retention,
+};
 pub use migrate::MigrateError;
 pub use open::{Clock, ConnectError, OpenError, OpenOptions, open, wall_clock};
 pub use registry::{Registry, RunnerLease, RunnerLeases};

@@ -13,6 +13,8 @@ mod objects;
 mod open;
 mod parts;
 mod s3;
+#[cfg(test)]
+mod tests;
 mod url;
 mod watch;
 

@@ -21,7 +21,7 @@ mod triggers;
 mod url;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_trait::async_trait;
 use domain::{

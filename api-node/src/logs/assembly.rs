@@ -67,8 +67,7 @@ pub(super) struct Plan {
 /// Chooses the parts of the page behind `cursor`: those that have something which those before them
 /// have not.
 pub(super) fn plan(mut found: Vec<PartKey>, cursor: LogCursor) -> Plan {
-    // Of parts that begin together the longest comes first, and makes the others needless.
-    found.sort_by(|a, b| (a.epoch, a.start, b.len).cmp(&(b.epoch, b.start, a.len)));
+    found.sort_unstable();
     let (mut at, mut bytes) = (cursor, 0);
     let mut keys = Vec::new();
     for key in found {

@@ -102,3 +102,15 @@ async fn wrong_credentials_end_the_start_and_are_not_shown() {
         "{shown}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asked_for_tls_gets_nothing_else() {
+    let server = S3Server::start().await;
+    let database = Database::sqlite().await;
+    let url = server.url("logs").replace("ssl=false", "ssl=true");
+    let logs = opened(&url, &database).await;
+    let id = new_call();
+    assert_unavailable(logs.append(vec![chunk(&id, 1, 0, "x")]).await);
+    let buckets = fs::read_dir(server.directory.path()).expect("the buckets");
+    assert_eq!(buckets.count(), 0);
+}

@@ -3,9 +3,11 @@
 pub mod config;
 pub mod hybrid;
 pub mod local;
+pub mod logs;
 pub mod queue;
 pub mod rest;
 pub mod store;
 
 pub use local::LocalControlPlane;
+pub use logs::LogStore;
 pub use store::Store;

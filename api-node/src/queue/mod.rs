@@ -4,8 +4,17 @@
 //! `amqp` keeps the messages in RabbitMQ; `embedded` keeps them in this process, for one API node
 //! without a broker. Both pass the same contract suite.
 
+mod embedded;
+mod metrics;
+
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 use domain::ApiError;
+
+pub use embedded::EmbeddedQueue;
+pub use metrics::QueueMetrics;
 
 use crate::store::Doorbell;
 

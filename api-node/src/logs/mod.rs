@@ -1,8 +1,19 @@
 //! The logs of calls: what functions printed while a runner held the lease of a call (spec/02 2.5).
 //!
 //! A log is kept in parts as runners sent them, in the database of the calls, in a directory, or in
-//! an S3 bucket (`FN_LOGSTORE_URL`). All of them keep the same rules.
+//! an S3 bucket (`FN_LOGSTORE_URL`). All of them keep the same rules, which
+//! are in [`assembly`].
 
+mod assembly;
+mod bucket;
+mod call_logs;
+mod directory;
+mod layout;
+mod objects;
+mod open;
+mod parts;
+mod s3;
+mod url;
 mod watch;
 
 use std::fmt;
@@ -13,6 +24,10 @@ use bytes::{Bytes, BytesMut};
 use domain::{ApiError, CallId};
 use hybrid_client::LogChunk;
 
+pub use call_logs::CallLogs;
+pub use open::{LogStoreError, open};
+pub use parts::{LogParts, Part, PartKey};
+pub use url::LogUrlError;
 pub use watch::{LogWatch, Watchers};
 
 /// How much is kept of what one attempt printed, in bytes. A line says so where more was cut off.

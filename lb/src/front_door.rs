@@ -9,7 +9,6 @@ mod input;
 mod invoke;
 mod route;
 mod timings;
-mod trigger;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -28,6 +27,7 @@ use nodekit::api_metrics::method_label;
 use nodekit::body::{self, Body, BodyError};
 use nodekit::error_response;
 use nodekit::request_id::RequestIds;
+use nodekit::trigger_headers as trigger;
 use tower::ServiceExt as _;
 
 use self::call::Caller;

@@ -49,10 +49,6 @@ settings! {
         FN_MAX_WAITING_CALLS: Int<u32> = "10000" => max_waiting_calls: u32;
         /// How long a call may take beyond waiting and its function's timeout, before its runner is given up.
         FN_EXECUTION_HEADROOM: Timeout = "360s" => execution_headroom: Option<Duration>;
-        /// The largest input, in bytes, of a durable call and of a call with an idempotency key.
-        FN_MAX_ASYNC_REQUEST_SIZE: Bytes = "6291456" => max_async_request_size: u64;
-        /// The largest answer, in bytes, that is kept for an idempotency key whose client waits.
-        FN_MAX_KEYED_ANSWER_SIZE: Bytes = "1048576" => max_keyed_answer_size: u64;
         /// Whether calls whose clients wait leave a record.
         FN_RECORD_SYNC_CALLS: Bool = "true" => record_sync_calls: bool;
     }

@@ -13,7 +13,6 @@ mod options;
 mod outcome;
 mod route;
 mod timings;
-mod trigger;
 mod way;
 
 use std::convert::Infallible;
@@ -24,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use domain::call::new_call::DEFAULT_MAX_BODY;
 use domain::{ApiError, CallId, ErrorCode, IdSource, Timestamp};
 use futures_util::TryFutureExt as _;
 use http::header::{ALLOW, LOCATION};
@@ -33,6 +33,7 @@ use nodekit::api_metrics::method_label;
 use nodekit::body::{self, Body, BodyError};
 use nodekit::error_response;
 use nodekit::request_id::RequestIds;
+use nodekit::trigger_headers as trigger;
 use tower::ServiceExt as _;
 
 use self::call::Caller;
@@ -68,6 +69,26 @@ pub struct FrontDoorParts {
     pub recorder: Option<Recorder>,
     /// The calls that go on without their clients.
     pub tasks: CallTasks,
+    /// How much is kept of calls.
+    pub limits: CallLimits,
+}
+
+/// How much is kept of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Bytes of input that a durable call, and one with an idempotency key, may have.
+    pub max_body: usize,
+    /// Bytes of an answer that are kept for an idempotency key.
+    pub max_result: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            max_body: DEFAULT_MAX_BODY,
+            max_result: 1 << 20,
+        }
+    }
 }
 
 /// The HTTP service of a front door, for [`nodekit::http_server`]. Limits of size and time are the
@@ -85,8 +106,6 @@ struct Shared {
     placement_timeout: Option<Duration>,
     detached_placement_timeout: Option<Duration>,
     execution_headroom: Option<Duration>,
-    max_async_request: usize,
-    max_keyed_answer: usize,
 }
 
 impl<F> FrontDoor<F> {
@@ -98,10 +117,6 @@ impl<F> FrontDoor<F> {
                 placement_timeout: config.placement_timeout,
                 detached_placement_timeout: config.detached_placement_timeout,
                 execution_headroom: config.execution_headroom,
-                max_async_request: usize::try_from(config.max_async_request_size)
-                    .unwrap_or(usize::MAX),
-                max_keyed_answer: usize::try_from(config.max_keyed_answer_size)
-                    .unwrap_or(usize::MAX),
             }),
             fallback,
         }

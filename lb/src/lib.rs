@@ -13,7 +13,7 @@ pub mod runner;
 pub mod runners;
 pub mod simulator;
 
-pub use front_door::{CallTasks, FrontDoor, FrontDoorParts};
+pub use front_door::{CallLimits, CallTasks, FrontDoor, FrontDoorParts};
 pub use metrics::{FrontDoorMetrics, PlacerMetrics, RecorderMetrics};
 pub use placed_runner::PlacedRunner;
 pub use recorder::{Recorder, RecorderTask};

@@ -28,7 +28,7 @@ impl Caller {
         preferred: bool,
         asked: Asked,
     ) -> Result<Outcome, ApiError> {
-        let body = input::whole(asked.body, self.shared.max_async_request).await?;
+        let body = input::whole(asked.body, self.shared.parts.limits.max_body).await?;
         let fn_id = self.target.spec.fn_id.clone();
         let call = NewCall {
             id: self.id.clone(),

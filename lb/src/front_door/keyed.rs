@@ -72,7 +72,7 @@ impl Caller {
         asked: Asked,
     ) -> Result<Outcome, ApiError> {
         let Asked { body, .. } = asked;
-        let body = input::whole(body, self.shared.max_async_request).await?;
+        let body = input::whole(body, self.shared.parts.limits.max_body).await?;
         let asked = Asked {
             body: body::empty(),
             ..asked
@@ -146,7 +146,7 @@ impl Caller {
         input: Bytes,
     ) -> (Result<Outcome, ApiError>, Option<CallResult>) {
         let mut recording = self.record(&mut asked);
-        let most = self.shared.max_keyed_answer;
+        let most = self.shared.parts.limits.max_result;
         let made = async {
             let answer = self.run(asked.headers, body::full(input), false).await?;
             let mut rendered = self.way.render(&asked.method, answer).await?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::ErrorCode;
 use http::Method;
-use lb::config::LbConfig;
+use lb::CallLimits;
 use nodekit::body;
 
 use crate::node::{Calls, Node, Setup, answer, header_map, request};
@@ -13,11 +13,11 @@ use crate::plane::Plane;
 const DETACHED: (&str, &str) = ("fn-invoke-type", "detached");
 
 /// A node with a call plane, and a runner that shows what it is asked to run.
-async fn node(plane: &Arc<Plane>, config: LbConfig) -> (Node, Calls) {
+async fn node(plane: &Arc<Plane>, kept: CallLimits) -> (Node, Calls) {
     let calls = Calls::default();
     let seen = calls.clone();
     let setup = Setup {
-        config,
+        kept,
         calls: Some(plane.clone()),
         ..Setup::default()
     };
@@ -34,7 +34,7 @@ async fn node(plane: &Arc<Plane>, config: LbConfig) -> (Node, Calls) {
 #[tokio::test]
 async fn a_detached_call_is_accepted_with_all_that_it_needs() {
     let plane = Plane::new();
-    let (node, ran) = node(&plane, LbConfig::default()).await;
+    let (node, ran) = node(&plane, CallLimits::default()).await;
     let headers = [
         DETACHED,
         ("host", "example.com"),
@@ -98,7 +98,7 @@ async fn a_detached_call_is_accepted_with_all_that_it_needs() {
 #[tokio::test]
 async fn a_trigger_is_called_later_as_it_would_be_called_now() {
     let plane = Plane::new();
-    let (node, ran) = node(&plane, LbConfig::default()).await;
+    let (node, ran) = node(&plane, CallLimits::default()).await;
     let headers = [
         ("prefer", "respond-async"),
         ("host", "h"),
@@ -136,7 +136,7 @@ async fn a_trigger_is_called_later_as_it_would_be_called_now() {
 #[tokio::test]
 async fn a_known_key_is_answered_with_the_first_call() {
     let plane = Plane::new();
-    let (node, _) = node(&plane, LbConfig::default()).await;
+    let (node, _) = node(&plane, CallLimits::default()).await;
     let headers = [DETACHED, ("idempotency-key", "k")];
     let first = node.post("/invoke/f", &headers, "a").await;
     let again = node.post("/invoke/f", &headers, "a").await;
@@ -154,7 +154,7 @@ async fn a_known_key_is_answered_with_the_first_call() {
 #[tokio::test]
 async fn a_bad_option_is_refused_by_its_name() {
     let plane = Plane::new();
-    let (node, _) = node(&plane, LbConfig::default()).await;
+    let (node, _) = node(&plane, CallLimits::default()).await;
     let long = "x".repeat(300);
     let tags: String = (0..17).map(|n| format!("t{n}=1,")).collect();
     for (name, value, message) in [
@@ -253,7 +253,7 @@ async fn a_bad_option_is_refused_by_its_name() {
 #[tokio::test]
 async fn nothing_is_promised_that_is_not_committed() {
     let plane = Plane::new();
-    let (node, _) = node(&plane, LbConfig::default()).await;
+    let (node, _) = node(&plane, CallLimits::default()).await;
     for (code, retry_after) in [
         (ErrorCode::StoreUnavailable, Some("1")),
         (ErrorCode::FnNotFound, None),
@@ -276,9 +276,9 @@ async fn nothing_is_promised_that_is_not_committed() {
 #[tokio::test]
 async fn an_input_over_the_limit_is_413() {
     let plane = Plane::new();
-    let config = LbConfig {
-        max_async_request_size: 5,
-        ..LbConfig::default()
+    let config = CallLimits {
+        max_body: 5,
+        ..CallLimits::default()
     };
     let (node, ran) = node(&plane, config).await;
     for path in ["/invoke/f", "/t/a/s"] {

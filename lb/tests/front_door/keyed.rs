@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use domain::{ApiError, ErrorCode};
 use http::Method;
+use lb::CallLimits;
 use lb::config::LbConfig;
 use nodekit::body;
 use tokio::io::AsyncWriteExt as _;
@@ -27,7 +28,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    async fn new(config: LbConfig) -> Self {
+    async fn new(setup: Setup) -> Self {
         let plane = Plane::new();
         let (runs, gate) = (
             Arc::new(AtomicUsize::new(0)),
@@ -35,9 +36,8 @@ impl Fixture {
         );
         let (counting, waiting) = (runs.clone(), gate.clone());
         let setup = Setup {
-            config,
             calls: Some(plane.clone()),
-            ..Setup::default()
+            ..setup
         };
         let node = Node::set_up(setup, move |call| {
             let (runs, gate) = (counting.clone(), waiting.clone());
@@ -79,10 +79,21 @@ impl Fixture {
     }
 }
 
+/// So that the plane is asked about keys only.
+fn without_records() -> Setup {
+    Setup {
+        config: LbConfig {
+            record_sync_calls: false,
+            ..LbConfig::default()
+        },
+        ..Setup::default()
+    }
+}
+
 #[tokio::test]
 async fn a_repeated_request_gets_the_first_answer() {
     for (path, status) in [("/invoke/f", 200), ("/t/a/s?q", 201)] {
-        let fixture = Fixture::new(LbConfig::default()).await;
+        let fixture = Fixture::new(Setup::default()).await;
         let first = fixture.node.post(path, &[KEY], "in").await;
         assert_eq!(
             (first.status.as_u16(), &*first.body),
@@ -113,7 +124,7 @@ async fn a_repeated_request_gets_the_first_answer() {
 
 #[tokio::test]
 async fn a_key_in_use_is_refused_and_a_client_that_went_away_finds_its_answer() {
-    let fixture = Fixture::new(LbConfig::default()).await;
+    let fixture = Fixture::new(Setup::default()).await;
     fixture.gate.forget_permits(1000);
     let mut stream = TcpStream::connect(fixture.node.address)
         .await
@@ -145,7 +156,7 @@ async fn a_key_in_use_is_refused_and_a_client_that_went_away_finds_its_answer() 
 
 #[tokio::test]
 async fn a_call_without_an_answer_frees_its_key() {
-    let fixture = Fixture::new(LbConfig::default()).await;
+    let fixture = Fixture::new(Setup::default()).await;
     for run in 1..=2 {
         let failed = fixture
             .node
@@ -161,11 +172,15 @@ async fn a_call_without_an_answer_frees_its_key() {
 /// What cannot be kept is not run twice either.
 #[tokio::test]
 async fn an_answer_that_is_too_large_ends_the_key() {
-    let config = LbConfig {
-        max_keyed_answer_size: 4,
-        ..LbConfig::default()
+    let kept = CallLimits {
+        max_result: 4,
+        ..CallLimits::default()
     };
-    let fixture = Fixture::new(config).await;
+    let setup = Setup {
+        kept,
+        ..Setup::default()
+    };
+    let fixture = Fixture::new(setup).await;
     let first = fixture.node.post("/invoke/f", &[KEY], "in").await;
     assert_eq!((first.status.as_u16(), &*first.body), (200, &b"run 1"[..]));
     let again = fixture.node.post("/invoke/f", &[KEY], "in").await;
@@ -180,11 +195,7 @@ async fn an_answer_that_is_too_large_ends_the_key() {
 
 #[tokio::test]
 async fn a_plane_that_is_away_stops_keyed_calls_and_no_others() {
-    let fixture = Fixture::new(LbConfig {
-        record_sync_calls: false,
-        ..LbConfig::default()
-    })
-    .await;
+    let fixture = Fixture::new(without_records()).await;
     fixture.plane.fail(&[ErrorCode::StoreUnavailable]);
     fixture
         .node
@@ -199,11 +210,7 @@ async fn a_plane_that_is_away_stops_keyed_calls_and_no_others() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_kept_at_once_is_kept_later() {
-    let fixture = Fixture::new(LbConfig {
-        record_sync_calls: false,
-        ..LbConfig::default()
-    })
-    .await;
+    let fixture = Fixture::new(without_records()).await;
     fixture.gate.forget_permits(1000);
     let posting = fixture.node.post("/invoke/f", &[KEY], "in");
     let failing = async {

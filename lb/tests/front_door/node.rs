@@ -19,7 +19,7 @@ use hybrid_client::{CacheSettings, CachedControlPlane, CallPlane, Change, Contro
 use hyper_util::rt::TokioIo;
 use lb::config::LbConfig;
 use lb::{
-    CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts, Recorder, RecorderMetrics,
+    CallLimits, CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts, Recorder, RecorderMetrics,
     RecorderTask, Runner,
 };
 use nodekit::api_metrics::ApiMetrics;
@@ -147,6 +147,8 @@ pub(crate) struct Node {
 pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) config: LbConfig,
+    /// How much is kept of calls.
+    pub(crate) kept: CallLimits,
     /// Where durable calls, keys and records go.
     pub(crate) calls: Option<Arc<dyn CallPlane>>,
 }
@@ -202,6 +204,7 @@ impl Node {
             calls: setup.calls,
             recorder,
             tasks: tasks.clone(),
+            limits: setup.kept,
         };
         let fallback = tower::service_fn(|request: Request<Body>| async move {
             let text = format!("fallback {} {}", request.method(), request.uri());

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::call::LeaseRef;
-use domain::call::new_call::DEFAULT_MAX_BODY;
 use domain::{CallId, ErrorCode};
 use futures_util::Stream;
 use futures_util::future::join_all;
@@ -36,34 +35,20 @@ use super::{authorize, refused, request};
 /// How long a runner may take to say what it is.
 const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How the service behaves.
-#[derive(Debug, Clone)]
-pub struct CallsSettings {
-    /// The largest input of a call, in bytes, and the largest output that is kept.
-    pub max_body: usize,
-}
-
-impl Default for CallsSettings {
-    fn default() -> Self {
-        Self {
-            max_body: DEFAULT_MAX_BODY,
-        }
-    }
-}
-
-/// The service over `plane` and `work`, to be mounted on a gRPC listener. When `stop` is cancelled,
-/// dequeues hand out what was claimed for them, and end.
+/// The service over `plane` and `work`, to be mounted on a gRPC listener. Calls may have inputs, and
+/// outputs that are kept, of `max_body` bytes. When `stop` is cancelled, dequeues hand out what was
+/// claimed for them, and end.
 pub fn service(
     plane: Arc<dyn CallPlane>,
     work: Arc<dyn WorkSource>,
-    settings: CallsSettings,
+    max_body: usize,
     stop: CancellationToken,
 ) -> CallsServer<CallsService> {
-    let largest = max_message(settings.max_body);
+    let largest = max_message(max_body);
     CallsServer::new(CallsService {
         plane,
         work,
-        settings,
+        max_body,
         stop,
     })
     .max_decoding_message_size(largest)
@@ -73,7 +58,7 @@ pub fn service(
 pub struct CallsService {
     plane: Arc<dyn CallPlane>,
     work: Arc<dyn WorkSource>,
-    settings: CallsSettings,
+    max_body: usize,
     stop: CancellationToken,
 }
 
@@ -86,7 +71,7 @@ impl Calls for CallsService {
         request: Request<EnqueueRequest>,
     ) -> Result<Response<EnqueueReply>, Status> {
         let call = new_call_of(request.into_inner()).map_err(malformed)?;
-        if call.body.len() > self.settings.max_body {
+        if call.body.len() > self.max_body {
             return Err(refused(ErrorCode::RequestTooLarge.into()));
         }
         call.options.validate().map_err(refused)?;

@@ -150,3 +150,142 @@ fn deliver<A>(answers: Answers<A>, result: Result<Vec<A>, ApiError>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use domain::ErrorCode;
+    use futures_util::future::join_all;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    struct Item {
+        kind: char,
+        weight: usize,
+    }
+
+    impl Batched for Item {
+        type Answer = usize;
+
+        fn weight(&self) -> usize {
+            self.weight
+        }
+
+        fn may_join(&self, first: &Self) -> bool {
+            self.kind == first.kind
+        }
+    }
+
+    /// Batches that wait for the gate and are written down.
+    fn gated(
+        heaviest: usize,
+        gate: &Arc<Semaphore>,
+    ) -> (Arc<Batches<Item>>, Arc<Mutex<Vec<Vec<Item>>>>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let (gate, log) = (Arc::clone(gate), Arc::clone(&sent));
+        let batches = Batches::start(heaviest, move |items: Vec<Item>| {
+            let gate = Arc::clone(&gate);
+            log.lock().unwrap().push(items.clone());
+            async move {
+                gate.acquire().await.expect("open").forget();
+                match items.iter().any(|item| item.kind == '!') {
+                    true => Err(ErrorCode::StoreUnavailable.into()),
+                    false => Ok(items.iter().map(|item| item.weight).collect()),
+                }
+            }
+        });
+        (Arc::new(batches), sent)
+    }
+
+    fn item(kind: char, weight: usize) -> Item {
+        Item { kind, weight }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_come_while_others_are_under_way_go_together() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (batches, sent) = gated(1000, &gate);
+        let mut callers = Vec::new();
+        for weight in 1..=300 {
+            let batches = Arc::clone(&batches);
+            callers.push(tokio::spawn(async move {
+                batches.send(item('a', weight)).await
+            }));
+            if weight <= UNDER_WAY {
+                // Alone, and at once.
+                while sent.lock().unwrap().len() < weight {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        while sent.lock().unwrap().len() < UNDER_WAY {
+            tokio::task::yield_now().await;
+        }
+        gate.add_permits(1000);
+        for (n, answer) in join_all(callers).await.into_iter().enumerate() {
+            assert_eq!(answer.expect("no panic").expect("an answer"), n + 1);
+        }
+        let sent = sent.lock().unwrap();
+        assert!(sent[..UNDER_WAY].iter().all(|batch| batch.len() == 1));
+        for batch in sent.iter() {
+            let weight: usize = batch.iter().map(|item| item.weight).sum();
+            assert!(batch.len() <= MOST && (weight <= 1000 || batch.len() == 1));
+        }
+        assert!(sent.len() < 150, "{} batches", sent.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn kinds_do_not_mix_and_an_error_is_of_its_batch_alone() {
+        let gate = Arc::new(Semaphore::new(1000));
+        let (batches, sent) = gated(1000, &gate);
+        let sending = ['a', '!', 'a', '!', '!', 'a'].map(|kind| batches.send(item(kind, 1)));
+        for (n, answer) in join_all(sending).await.into_iter().enumerate() {
+            match n {
+                1 | 3 | 4 => assert_eq!(
+                    answer.expect_err("refused").code(),
+                    ErrorCode::StoreUnavailable
+                ),
+                _ => assert_eq!(answer.expect("an answer"), 1),
+            }
+        }
+        for batch in sent.lock().unwrap().iter() {
+            assert!(batch.iter().all(|item| item.kind == batch[0].kind));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_any_more_is_not_sent() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (batches, sent) = gated(1, &gate);
+        let mut first = Vec::new();
+        for _ in 0..UNDER_WAY {
+            let batches = Arc::clone(&batches);
+            first.push(tokio::spawn(
+                async move { batches.send(item('a', 1)).await },
+            ));
+        }
+        while sent.lock().unwrap().len() < UNDER_WAY {
+            tokio::task::yield_now().await;
+        }
+        let gone = tokio::spawn({
+            let batches = Arc::clone(&batches);
+            async move { batches.send(item('g', 1)).await }
+        });
+        tokio::task::yield_now().await;
+        gone.abort();
+        assert!(gone.await.expect_err("aborted").is_cancelled());
+        gate.add_permits(1000);
+        batches.send(item('b', 1)).await.expect("an answer");
+        join_all(first).await;
+        assert!(
+            sent.lock()
+                .unwrap()
+                .iter()
+                .flatten()
+                .all(|item| item.kind != 'g')
+        );
+    }
+}

@@ -20,6 +20,7 @@ use domain::ApiError;
 use domain::call::new_call::DEFAULT_MAX_BODY;
 use proto::calls::calls_client::CallsClient;
 use proto::calls_messages::{Malformed, max_message};
+use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -33,11 +34,16 @@ use super::failover::Patience;
 const SLOWEST: u64 = 1 << 20;
 /// How often a large message may have to be sent before the time is over.
 const SENDINGS: u32 = 2;
+/// Messages that are larger count among those of which there are not too many under way.
+const LARGE: usize = 64 << 10;
+/// How much of large messages may be under way, in KiB: neither this node nor an API node is to run
+/// out of memory when many clients hand in large calls at once.
+const LARGE_KIB: usize = 64 << 10;
 
 /// How calls are handed to API nodes.
 #[derive(Debug, Clone)]
 pub struct RemoteCallsSettings {
-    /// The largest input of a call, and how much of its output is kept, in bytes.
+    /// The largest input of a call, and the largest output that is kept, in bytes.
     pub max_body: usize,
     /// How long one API node may take for a short request before the next one is asked.
     pub attempt_timeout: Duration,
@@ -66,7 +72,11 @@ pub struct RemoteCalls {
 impl RemoteCalls {
     /// Calls of `nodes`; must be called within a runtime.
     pub fn new(nodes: ApiNodes, settings: RemoteCallsSettings) -> Self {
-        let nodes = CallNodes(Arc::new(Shared { nodes, settings }));
+        let nodes = CallNodes(Arc::new(Shared {
+            nodes,
+            settings,
+            large: Semaphore::new(LARGE_KIB),
+        }));
         Self {
             starts: start::batches(nodes.clone()),
             logs: log_pieces::batches(nodes.clone()),
@@ -90,10 +100,12 @@ struct CallNodes(Arc<Shared>);
 struct Shared {
     nodes: ApiNodes,
     settings: RemoteCallsSettings,
+    large: Semaphore,
 }
 
 impl CallNodes {
-    /// Sends `request`, which is about `bytes` long, by `method` until a node answers.
+    /// Sends `request`, which is about `bytes` long, by `method` until a node answers. A large one
+    /// waits for others before its time begins to count.
     async fn ask<Q, R, F>(
         &self,
         bytes: usize,
@@ -104,6 +116,14 @@ impl CallNodes {
         Q: Clone + Send + Sync,
         F: Future<Output = Result<Response<R>, Status>> + Send,
     {
+        let _place = match bytes {
+            0..=LARGE => None,
+            _ => {
+                let kib = u32::try_from(bytes.div_ceil(1 << 10).min(LARGE_KIB));
+                let place = self.0.large.acquire_many(kib.unwrap_or(u32::MAX)).await;
+                Some(place.map_err(ApiError::internal)?)
+            }
+        };
         let client = |channel| self.client(channel);
         let patience = self.patience(bytes);
         self.0.nodes.ask(patience, client, request, method).await

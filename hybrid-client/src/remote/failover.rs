@@ -91,6 +91,7 @@ impl Failover {
     {
         let give_up = Instant::now() + patience.total;
         let (mut tries, mut rounds, mut strangers) = (0, 0, 0);
+        let mut said = ErrorCode::StoreUnavailable;
         loop {
             let node = self.current();
             let limit = give_up
@@ -105,6 +106,9 @@ impl Failover {
                 return Err(answer(&status));
             }
             self.leave(node);
+            if let Some(error) = status::to_error(&status) {
+                said = error.code();
+            }
             strangers = match status.code() {
                 Code::Unimplemented => strangers + 1,
                 _ => 0,
@@ -120,9 +124,7 @@ impl Failover {
                 wait = self.pause(rounds);
             }
             if Instant::now() + wait >= give_up {
-                let code = status::to_error(&status).map(|error| error.code());
-                let code = code.unwrap_or(ErrorCode::StoreUnavailable);
-                return Err(ApiError::from(code).detail(Why(&status)));
+                return Err(ApiError::from(said).detail(Why(&status)));
             }
             sleep(wait).await;
         }
@@ -306,8 +308,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_lasts_is_told_as_itself() {
-        let script = |_, _| Some(Err(named(ErrorCode::ServerBusy)));
-        let (_, result) = play(&failover(2), script).await;
+        // The other node says nothing, and it is the last one that is asked.
+        let script = |node, _| (node == 0).then(|| Err(named(ErrorCode::ServerBusy)));
+        let (asked, result) = play(&failover(2), script).await;
         assert_eq!(result, Err(ErrorCode::ServerBusy));
+        assert_eq!(asked.last().map(|(node, _)| *node), Some(1));
     }
 }

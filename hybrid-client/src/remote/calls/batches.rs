@@ -179,12 +179,11 @@ mod tests {
         }
     }
 
+    type Sent = Arc<Mutex<Vec<Vec<Item>>>>;
+
     /// Batches that wait for the gate and are written down.
-    fn gated(
-        heaviest: usize,
-        gate: &Arc<Semaphore>,
-    ) -> (Arc<Batches<Item>>, Arc<Mutex<Vec<Vec<Item>>>>) {
-        let sent = Arc::new(Mutex::new(Vec::new()));
+    fn gated(heaviest: usize, gate: &Arc<Semaphore>) -> (Arc<Batches<Item>>, Sent) {
+        let sent = Sent::default();
         let (gate, log) = (Arc::clone(gate), Arc::clone(&sent));
         let batches = Batches::start(heaviest, move |items: Vec<Item>| {
             let gate = Arc::clone(&gate);

@@ -44,6 +44,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 3,
         sql: include_str!("migrations/postgres/0003_calls.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/postgres/0004_call_logs.sql"),
+    },
 ];
 /// A minute for another server that migrates, no limit for a migration itself.
 const MIGRATION_LIMITS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; \

@@ -46,6 +46,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 3,
         sql: include_str!("migrations/sqlite/0003_calls.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/sqlite/0004_call_logs.sql"),
+    },
 ];
 
 /// An open file.

@@ -44,7 +44,7 @@ async fn an_older_schema_is_brought_up_to_date(f: Fixture) {
         "DROP TABLE runners; DROP TABLE lb_nodes; DROP TABLE calls; DROP TABLE call_tags;
          DROP TABLE call_snapshots; DROP TABLE call_requests; DROP TABLE call_results;
          DROP TABLE call_attempts; DROP TABLE doorbells; DROP TABLE call_keys; DROP TABLE callbacks;
-         DROP TABLE call_retention;
+         DROP TABLE call_retention; DROP TABLE call_logs;
          UPDATE schema_migrations SET version = 1",
     )
     .await;
@@ -66,7 +66,7 @@ async fn refused_to_open(f: &Fixture) -> MigrateError {
 async fn a_dirty_database_is_refused(f: Fixture) {
     f.sql("UPDATE schema_migrations SET dirty = TRUE").await;
     let error = refused_to_open(&f).await;
-    assert_eq!(error.to_string(), "database is dirty. version: 3");
+    assert_eq!(error.to_string(), "database is dirty. version: 4");
 }
 
 async fn a_newer_database_is_refused(f: Fixture) {
@@ -75,7 +75,7 @@ async fn a_newer_database_is_refused(f: Fixture) {
     let error = refused_to_open(&f).await;
     assert_eq!(
         error.to_string(),
-        "database is newer than this server. version: 26 known: 3"
+        "database is newer than this server. version: 26 known: 4"
     );
 }
 

@@ -13,6 +13,8 @@ settings! {
     pub struct ApiConfig {
         /// The database: `sqlite3://` and a path, or `postgres://user:password@host:port/database`.
         FN_DB_URL: Url = "sqlite3://./data/fn.db" => db_url: String;
+        /// Where logs of calls are kept: empty for the database, `file:///` and a directory, or `s3://key:secret@host/region/bucket?ssl=true` for S3 and what speaks its protocol (key and secret URL-encoded; without TLS: `ssl=false`).
+        FN_LOGSTORE_URL: Url = "" => logstore_url: String;
         /// How many times a database that does not answer is tried at start, one second apart.
         FN_DS_DB_PING_MAX_RETRIES: Int<u32> = "10" => ds_db_ping_max_retries: u32;
         /// Base URL of the load balancers, for the endpoint annotations; empty takes the one that the request was sent to.

@@ -1,8 +1,22 @@
 //! The logs of calls: what functions printed while a runner held the lease of a call (spec/02 2.5).
 //!
 //! A log is kept in parts as runners sent them, in the database of the calls, in a directory, or in
-//! an S3 bucket (`FN_LOGSTORE_URL`). All of them keep the same rules.
+//! an S3 bucket (`FN_LOGSTORE_URL`). All of them keep the same rules, which
+//! are in [`assembly`].
 
+mod assembly;
+mod bucket;
+mod call_logs;
+mod directory;
+mod gather;
+mod layout;
+mod objects;
+mod open;
+mod parts;
+mod s3;
+#[cfg(test)]
+mod tests;
+mod url;
 mod watch;
 
 use std::fmt;
@@ -13,6 +27,10 @@ use bytes::{Bytes, BytesMut};
 use domain::{ApiError, CallId};
 use hybrid_client::LogChunk;
 
+pub use call_logs::CallLogs;
+pub use open::{LogStoreError, open};
+pub use parts::{LogParts, Part, PartKey};
+pub use url::LogUrlError;
 pub use watch::{LogWatch, Watchers};
 
 /// How much is kept of what one attempt printed, in bytes. A line says so where more was cut off.
@@ -68,6 +86,10 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Deletes logs of calls that were made before `unix_millis`, whether or not anything else is
     /// known of these calls, at most about `limit` of them; returns how many.
+    ///
+    /// The net below [`LogStore::delete`]. A call runs as late as it expires: the time must be before
+    /// now by the retention of logs and the longest expiry
+    /// ([`EXPIRY_SECONDS`](domain::call::options::EXPIRY_SECONDS)) together.
     async fn prune(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError>;
 }
 

@@ -22,31 +22,31 @@ pub(super) struct CallSelection {
     #[schema(max_items = 1000)]
     ids: Vec<String>,
     /// Calls of this app.
-    app_id: String,
+    app_id: Option<String>,
     /// Calls of this function.
-    fn_id: String,
+    fn_id: Option<String>,
     /// Calls with one of these states.
     #[schema(value_type = Vec<CallState>)]
     status: Vec<String>,
     /// Calls that were given up for this reason.
     #[schema(value_type = Option<domain::DeadReason>)]
-    reason: String,
+    reason: Option<String>,
     /// Calls of exactly this path.
-    path: String,
+    path: Option<String>,
     /// Calls that were accepted after this time, in seconds since 1970.
     from_time: Option<i64>,
     /// Calls that were accepted before this time, in seconds since 1970.
     to_time: Option<i64>,
     /// Calls with this tag, as `name:value`.
     #[schema(example = "customer:4711")]
-    tag: String,
+    tag: Option<String>,
     /// Every call, if there is no filter.
     all: bool,
     /// How many calls at most, of those that a filter finds; 100 when absent.
     #[schema(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
     /// `next_cursor` of the answer before.
-    cursor: String,
+    cursor: Option<String>,
 }
 
 /// A selection that was checked.
@@ -69,7 +69,7 @@ impl CallSelection {
     /// # Errors
     /// `InvalidCallFilter`, `InvalidCursor`.
     pub(super) fn selected(self) -> Result<Selected, ApiError> {
-        let some = |text: String| (!text.is_empty()).then_some(text);
+        let some = |text: Option<String>| text.filter(|text| !text.is_empty());
         let time = |seconds: Option<i64>| seconds.map(|seconds| seconds.to_string());
         let (from, to) = (time(self.from_time), time(self.to_time));
         let filter = CallFilter {

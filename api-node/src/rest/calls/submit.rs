@@ -17,7 +17,8 @@ use nodekit::error_response::JSON;
 use nodekit::hop;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Kept;
 use crate::rest::body;
@@ -30,9 +31,18 @@ static FN_CALL_ID: HeaderName = HeaderName::from_static("fn-call-id");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// A durable call: its request, and the options beside it.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+/// A durable call: its request, and beside it the options, which [`CallOptions`] reads.
+#[derive(Debug, Default, Deserialize)]
 pub(super) struct CallDraft {
+    #[serde(flatten)]
+    request: RequestDraft,
+    #[serde(flatten)]
+    options: Map<String, Value>,
+}
+
+/// The request of a durable call.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct RequestDraft {
     /// The input of the function, as text.
     #[serde(default)]
     payload: Option<String>,
@@ -47,9 +57,28 @@ pub(super) struct CallDraft {
     /// More headers for the function.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-    #[serde(flatten)]
-    #[schema(value_type = CallOptions)]
-    options: Map<String, Value>,
+}
+
+/// The fields of both, since a document that must have the fields of one and no others can have none
+/// of the other.
+impl PartialSchema for CallDraft {
+    fn schema() -> RefOr<Schema> {
+        let (mut options, request) = (CallOptions::schema(), RequestDraft::schema());
+        if let (RefOr::T(Schema::Object(options)), RefOr::T(Schema::Object(request))) =
+            (&mut options, request)
+        {
+            options.description =
+                Some("A durable call: its request, and what is asked for.".into());
+            options.properties.extend(request.properties);
+        }
+        options
+    }
+}
+
+impl ToSchema for CallDraft {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        CallOptions::schemas(schemas);
+    }
 }
 
 /// That a call was accepted.
@@ -143,7 +172,7 @@ impl CallDraft {
     fn headers(&self) -> Result<CallHeaders, ApiError> {
         let wrong = || invalid("headers must be names and values of HTTP headers");
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?;
             headers.try_append(name, value).map_err(|_| wrong())?;
@@ -152,7 +181,7 @@ impl CallDraft {
         for name in [HOST, EXPECT, CONTENT_LENGTH] {
             headers.remove(name);
         }
-        if let Some(content_type) = &self.content_type {
+        if let Some(content_type) = &self.request.content_type {
             let value = HeaderValue::from_bytes(content_type.as_bytes())
                 .map_err(|_| invalid("content_type must be the value of an HTTP header"))?;
             headers.insert(CONTENT_TYPE, value);
@@ -165,7 +194,7 @@ impl CallDraft {
     }
 
     fn input(self) -> Result<Bytes, ApiError> {
-        match (self.payload, self.payload_base64) {
+        match (self.request.payload, self.request.payload_base64) {
             (Some(_), Some(_)) => Err(invalid("payload cannot be together with payload_base64")),
             (Some(text), None) => Ok(text.into()),
             (None, Some(base64)) => match STANDARD.decode(base64) {

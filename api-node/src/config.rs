@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nodekit::settings;
-use nodekit::settings::kinds::{Bytes, Int, Timeout, Url, Words};
+use nodekit::settings::kinds::{Bytes, Int, Text, Timeout, Url, Words};
 
 use crate::calls::{CallbackSettings, CallsSettings, Network};
 use crate::store::Retention;
@@ -19,6 +19,12 @@ settings! {
         FN_DS_DB_PING_MAX_RETRIES: Int<u32> = "10" => ds_db_ping_max_retries: u32;
         /// Base URL of the load balancers, for the endpoint annotations; empty takes the one that the request was sent to.
         FN_PUBLIC_LB_URL: Url = "" => public_lb_url: String;
+        /// The queue that tells API nodes of waiting calls: `amqp://user:password@host:port/vhost` or `amqps://...` for a RabbitMQ; empty for one within the process, which is enough for one API node.
+        FN_MQ_URL: Url = "" => mq_url: String;
+        /// The name of the queue at the broker. What has to do with it is named after it.
+        FN_MQ_QUEUE: Text = "hearth.calls" => mq_queue: String;
+        /// File with the authority that the broker's certificate is checked against, besides those that browsers trust, in PEM form.
+        FN_MQ_CERT_AUTHORITY: Text = "" => mq_cert_authority: String;
     }
 }
 

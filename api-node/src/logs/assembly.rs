@@ -8,8 +8,9 @@ use hybrid_client::LogChunk;
 use super::parts::{Part, PartKey};
 use super::{ATTEMPT_LIMIT, LogCursor, LogPage};
 
-/// A page gets no further part once it has so many bytes.
-const PAGE: u64 = ATTEMPT_LIMIT;
+/// A page gets no further part once it has so many bytes, or parts.
+const PAGE_BYTES: u64 = ATTEMPT_LIMIT;
+const PAGE_PARTS: usize = 256;
 
 /// What is to be kept of chunks: neighbours become one part. One byte behind the limit is kept, which
 /// says that there was more.
@@ -66,15 +67,14 @@ pub(super) struct Plan {
 /// Chooses the parts of the page behind `cursor`: those that have something which those before them
 /// have not.
 pub(super) fn plan(mut found: Vec<PartKey>, cursor: LogCursor) -> Plan {
-    // Of parts that begin together the longest comes first, and makes the others needless.
-    found.sort_by(|a, b| (a.epoch, a.start, b.len).cmp(&(b.epoch, b.start, a.len)));
+    found.sort_unstable();
     let (mut at, mut bytes) = (cursor, 0);
     let mut keys = Vec::new();
     for key in found {
         if !move_to(&mut at, key.epoch) || key.end() <= at.offset {
             continue;
         }
-        if bytes >= PAGE {
+        if bytes >= PAGE_BYTES || keys.len() >= PAGE_PARTS {
             return Plan { keys, more: true };
         }
         at.offset = key.end();
@@ -279,6 +279,11 @@ mod tests {
         let plan = plan(parts.iter().map(Part::key).collect(), LogCursor::default());
         assert_eq!((plan.keys.len(), plan.more), (2, true));
         assert_eq!(shown(&parts).len(), 2 * LIMIT);
+        let letters: Vec<_> = (0..1000).flat_map(|at| kept([chunk(1, at, "x")])).collect();
+        let keys = letters.iter().map(Part::key).collect();
+        let plan = super::plan(keys, LogCursor::default());
+        assert_eq!((plan.keys.len(), plan.more), (PAGE_PARTS, true));
+        assert_eq!(shown(&letters), "x".repeat(1000));
     }
 
     proptest! {

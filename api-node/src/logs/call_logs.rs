@@ -97,3 +97,79 @@ async fn in_time<T>(operation: impl Future<Output = Result<T, ApiError>>) -> Res
         Err(elapsed) => Err(ApiError::from(ErrorCode::StoreUnavailable).detail(elapsed)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use domain::call::LeaseRef;
+    use object_store::memory::InMemory;
+    use tokio::time::Instant;
+
+    use super::super::objects::ObjectParts;
+    use super::super::parts::{Part, PartKey};
+    use super::*;
+
+    /// A place that never answers.
+    struct Silent;
+
+    #[async_trait]
+    impl LogParts for Silent {
+        async fn put_parts(&self, _: Vec<(CallId, Part)>) -> Result<(), ApiError> {
+            std::future::pending().await
+        }
+        async fn list_parts(&self, _: &CallId) -> Result<Vec<PartKey>, ApiError> {
+            std::future::pending().await
+        }
+        async fn get_parts(&self, _: &CallId, _: &[PartKey]) -> Result<Vec<Part>, ApiError> {
+            std::future::pending().await
+        }
+        async fn delete_parts(&self, _: &[CallId]) -> Result<(), ApiError> {
+            std::future::pending().await
+        }
+        async fn prune_parts(&self, _: u64, _: usize) -> Result<usize, ApiError> {
+            std::future::pending().await
+        }
+    }
+
+    fn id() -> CallId {
+        CallId::from("01D0S0000000000000000000A7")
+    }
+
+    fn chunk() -> LogChunk {
+        LogChunk {
+            lease: LeaseRef {
+                call_id: id(),
+                epoch: 1,
+            },
+            offset: 0,
+            data: Bytes::from_static(b"x"),
+        }
+    }
+
+    fn unavailable<T>(result: Result<T, ApiError>) -> bool {
+        result.is_err_and(|error| error.code() == ErrorCode::StoreUnavailable)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_operation_waits_for_a_place_that_is_silent() {
+        let logs = CallLogs::new(Arc::new(Silent));
+        assert!(unavailable(logs.append(vec![chunk()]).await));
+        assert!(unavailable(logs.read(&id()).await));
+        assert!(unavailable(logs.delete(&[id()]).await));
+        assert!(unavailable(logs.prune(0, 1).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_follows_is_told_at_once_of_what_comes_here_and_looks_for_the_rest() {
+        let parts = ObjectParts::new(Arc::new(InMemory::new()), None);
+        let logs = CallLogs::new(Arc::new(parts));
+        let mut watch = logs.watch(&id());
+        // The clock moves only when everything waits.
+        let begin = Instant::now();
+        logs.append(vec![chunk()]).await.expect("appended");
+        watch.changed().await;
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+        watch.changed().await;
+        assert_eq!(begin.elapsed(), Duration::from_secs(1));
+    }
+}

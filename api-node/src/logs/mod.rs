@@ -8,11 +8,14 @@ mod assembly;
 mod bucket;
 mod call_logs;
 mod directory;
+mod gather;
 mod layout;
 mod objects;
 mod open;
 mod parts;
 mod s3;
+#[cfg(test)]
+mod tests;
 mod url;
 mod watch;
 
@@ -83,6 +86,10 @@ pub trait LogStore: Send + Sync + 'static {
 
     /// Deletes logs of calls that were made before `unix_millis`, whether or not anything else is
     /// known of these calls, at most about `limit` of them; returns how many.
+    ///
+    /// The net below [`LogStore::delete`]. A call runs as late as it expires: the time must be before
+    /// now by the retention of logs and the longest expiry
+    /// ([`EXPIRY_SECONDS`](domain::call::options::EXPIRY_SECONDS)) together.
     async fn prune(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError>;
 }
 

@@ -14,7 +14,7 @@ use super::layout;
 use super::parts::{LogParts, Part, PartKey};
 
 /// Requests of one operation that are under way together.
-const CONCURRENCY: usize = 8;
+const CONCURRENCY: usize = 32;
 
 /// Parts as objects.
 pub(super) struct ObjectParts {

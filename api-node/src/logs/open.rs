@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::gather::GatheredParts;
 use super::parts::LogParts;
 use super::url::{LogUrlError, Target};
 use super::{CallLogs, LogStore, directory, s3};
@@ -51,8 +52,8 @@ pub async fn open(
     url: &str,
     database: Arc<dyn LogParts>,
 ) -> Result<Arc<dyn LogStore>, LogStoreError> {
-    let parts = match Target::parse(url)? {
-        Target::Database => database,
+    let parts: Arc<dyn LogParts> = match Target::parse(url)? {
+        Target::Database => Arc::new(GatheredParts::new(database)),
         Target::Directory(path) => {
             let opened = directory::open(&path);
             Arc::new(opened.map_err(|source| LogStoreError::Directory { path, source })?)

@@ -108,10 +108,10 @@ impl S3Target {
         if let Some(port) = url.port() {
             host = format!("{host}:{port}");
         }
-        let path = url.path().trim_start_matches('/');
+        let path = url.path().strip_prefix('/').unwrap_or_default();
         let (region, bucket) = path.split_once('/').ok_or(LogUrlError::NoBucketAndRegion)?;
         let bucket = bucket.trim_end_matches('/');
-        if region.is_empty() || url.path().starts_with("//") {
+        if region.is_empty() {
             return Err(LogUrlError::NoRegion);
         }
         if bucket.is_empty() {

@@ -13,7 +13,7 @@ pub struct QueueMetrics {
     nacked: Counter,
     delivered: Counter,
     malformed: Counter,
-    dead_lettered: Counter,
+    dead_letters: Gauge,
 }
 
 impl QueueMetrics {
@@ -46,9 +46,9 @@ impl QueueMetrics {
                 "fn_mq_malformed_count",
                 "Messages that were no doorbells, and went to the dead letters",
             ),
-            dead_lettered: metrics.counter(
-                "fn_mq_dead_lettered_count",
-                "Messages that were found among the dead letters",
+            dead_letters: metrics.gauge(
+                "fn_mq_dead_letters",
+                "Messages in the queue of dead letters",
             ),
         }
     }
@@ -85,7 +85,7 @@ impl QueueMetrics {
         self.malformed.inc();
     }
 
-    pub(super) fn dead_lettered(&self) {
-        self.dead_lettered.inc();
+    pub(super) fn dead_letters(&self, count: u32) {
+        self.dead_letters.set(i64::from(count));
     }
 }

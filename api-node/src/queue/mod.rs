@@ -4,8 +4,10 @@
 //! `amqp` keeps the messages in RabbitMQ; `embedded` keeps them in this process, for one API node
 //! without a broker. Both pass the same contract suite.
 
+mod amqp;
 mod embedded;
 mod metrics;
+mod open;
 
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use domain::ApiError;
 
 pub use embedded::EmbeddedQueue;
 pub use metrics::QueueMetrics;
+pub use open::{AddressError, OpenError, OpenOptions, open};
 
 use crate::store::Doorbell;
 

@@ -18,6 +18,14 @@ macro_rules! contract {
                 }
             )+
         }
+        mod amqp {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $case() {
+                    super::$case(super::Fixture::amqp().await).await;
+                }
+            )+
+        }
     };
 }
 

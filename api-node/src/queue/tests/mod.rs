@@ -1,17 +1,21 @@
 //! One suite for every queue, run on the embedded one and on a real RabbitMQ.
 
 mod contract;
+#[path = "../../../tests/support/rabbitmq.rs"]
+mod rabbitmq;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use domain::Timestamp;
 use domain::call::LeaseRef;
 use futures_util::FutureExt as _;
 use nodekit::metrics::Metrics;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
-use super::{Consumer, Delivery, EmbeddedQueue, Queue, QueueMetrics};
+use self::rabbitmq::Broker;
+use super::{Consumer, Delivery, OpenOptions, Queue, QueueMetrics, open};
 use crate::store::Doorbell;
 
 /// How long a test waits for what must come.
@@ -20,19 +24,53 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// A new queue.
 struct Fixture {
     queue: Arc<dyn Queue>,
+    url: String,
+    name: String,
+    metrics: QueueMetrics,
 }
 
 impl Fixture {
     async fn embedded() -> Self {
+        Self::on(String::new()).await
+    }
+
+    async fn amqp() -> Self {
+        let broker = tokio::task::spawn_blocking(Broker::shared).await;
+        Self::on(broker.expect("a broker").url()).await
+    }
+
+    async fn on(url: String) -> Self {
+        static QUEUES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test-{}", QUEUES.fetch_add(1, Ordering::Relaxed));
         let metrics = QueueMetrics::new(&mut Metrics::new());
+        let options = OpenOptions {
+            queue: name.clone(),
+            authority: None,
+            metrics: metrics.clone(),
+        };
+        let queue = open(&url, options).expect("a queue's URL");
+        until("the queue is up", || queue.is_up()).await;
         Self {
-            queue: Arc::new(EmbeddedQueue::new(metrics)),
+            queue,
+            url,
+            name,
+            metrics,
         }
     }
 
     /// The same queue as another API node sees it.
     async fn another(&self) -> Arc<dyn Queue> {
-        Arc::clone(&self.queue)
+        if self.url.is_empty() {
+            return Arc::clone(&self.queue);
+        }
+        let options = OpenOptions {
+            queue: self.name.clone(),
+            authority: None,
+            metrics: QueueMetrics::new(&mut Metrics::new()),
+        };
+        let queue = open(&self.url, options).expect("a queue's URL");
+        until("the queue is up", || queue.is_up()).await;
+        queue
     }
 
     /// Publishes doorbells with these numbers, all of which are confirmed.
@@ -64,6 +102,17 @@ fn doorbell(number: i64) -> Doorbell {
         priority: 5,
         due_at: Timestamp::from_unix_millis(1_700_000_000_000 + number),
     }
+}
+
+/// Looks until it is so.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let mut looks = interval(Duration::from_millis(5));
+    within(what, async {
+        while !is_so() {
+            looks.tick().await;
+        }
+    })
+    .await;
 }
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {

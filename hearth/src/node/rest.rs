@@ -54,5 +54,7 @@ pub(super) fn state(
         ids: Arc::clone(&base.ids),
         metrics,
         admin,
+        calls: None,
+        stop: base.shutdown.token().clone(),
     }
 }

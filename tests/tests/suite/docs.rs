@@ -88,6 +88,7 @@ fn metrics() {
     let api = ApiMetrics::new(&mut metrics);
     FrontDoorMetrics::new(&mut metrics, api);
     PlacerMetrics::new(&mut metrics);
+    QueueMetrics::new(&mut metrics);
     RunnerMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
     let mut expected =

@@ -74,8 +74,9 @@ async fn what_is_appended_again_is_there_once(f: Fixture) {
     append(&f.logs, vec![chunk(&id, 1, 0, "one ")]).await;
     append(&again, vec![chunk(&id, 1, 0, "one ")]).await;
     append(&f.logs, vec![chunk(&id, 1, 0, "one two ")]).await;
-    append(&again, vec![chunk(&id, 1, 4, "two three ")]).await;
     append(&again, vec![chunk(&id, 1, 0, "one")]).await;
+    assert_eq!(read(&f.logs, &id).await.as_deref(), Some("one two "));
+    append(&again, vec![chunk(&id, 1, 4, "two three ")]).await;
     append(&f.logs, vec![chunk(&id, 1, 6, "o three four")]).await;
     assert_eq!(
         read(&f.logs, &id).await.as_deref(),

@@ -41,6 +41,7 @@ contract!(
     a_text_that_is_no_id_names_no_log,
     old_logs_are_pruned_and_young_ones_stay,
     appends_do_not_get_into_each_other,
+    many_append_at_once_and_each_is_done,
 );
 
 async fn what_was_appended_is_read_attempt_by_attempt(f: Fixture) {
@@ -260,5 +261,21 @@ async fn appends_do_not_get_into_each_other(f: Fixture) {
     join_all(rounds).await;
     for id in &calls {
         assert_eq!(read(&f.logs, id).await.as_deref(), Some("0,1,2,3,4,5,"));
+    }
+}
+
+async fn many_append_at_once_and_each_is_done(f: Fixture) {
+    let calls: Vec<_> = (0..100).map(|_| new_call()).collect();
+    let appends = calls.iter().map(|id| async {
+        for n in 0..10 {
+            append(&f.logs, vec![chunk(id, 1, n * 2, format!("{n},"))]).await;
+        }
+    });
+    join_all(appends).await;
+    for id in &calls {
+        assert_eq!(
+            read(&f.logs, id).await.as_deref(),
+            Some("0,1,2,3,4,5,6,7,8,9,")
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The API node: the REST API v2, the hybrid service for other nodes, and the stores behind both.
 
+pub mod calls;
 pub mod config;
 pub mod hybrid;
 pub mod local;

@@ -1,12 +1,12 @@
 //! The headers and the status of HTTP triggers: what a client sends is told to the function under
 //! other names, and what the function says under such names is told to the client (spec/01 1.9).
 
+use crate::hop;
 use domain::{ApiError, ErrorCode};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use crate::hop;
 use percent_encoding::{CONTROLS, percent_encode};
 
 const PREFIX: &str = "fn-http-h-";

@@ -23,7 +23,7 @@ const NO_HOST: &str = "localhost";
 /// keeps its name, and `Host`, which is part of the URL. A name that is too long with the prefix is
 /// left out.
 pub fn request_headers(parts: &mut Parts) -> HeaderMap {
-    let url = request_url(parts);
+    let url = HeaderValue::try_from(url(parts)).ok();
     hop::strip(&mut parts.headers);
     let client = &parts.headers;
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
@@ -79,7 +79,7 @@ pub fn append_all(
 
 /// The absolute URL of a request, of visible ASCII only. Scheme and host are what the client says, if
 /// that is a scheme and a host: they inform the function and decide nothing here.
-fn request_url(parts: &Parts) -> Option<HeaderValue> {
+pub fn url(parts: &Parts) -> String {
     let scheme = match parts.uri.scheme_str() {
         Some("https") => "https",
         _ => "http",
@@ -98,7 +98,7 @@ fn request_url(parts: &Parts) -> Option<HeaderValue> {
     url.push_str("://");
     url.push_str(host);
     url.extend(percent_encode(path.as_bytes(), CONTROLS));
-    HeaderValue::try_from(url).ok()
+    url
 }
 
 /// The status that the client sees of an answer which the platform takes for a success: the

@@ -12,6 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::ending::{Ending, LAST_WORDS};
 use super::function::Function;
+use super::launcher::NoResources;
 use super::slot::{ColdStart, HotContainer, HotSlot};
 use super::slot_queue::{Offered, Slot as _, WaiterId};
 use super::state::StateTracker;
@@ -40,7 +41,12 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
     let mut state = StateTracker::new(function.metrics.clone());
     let token = match launcher::acquire_resources(&shared, &function).await {
         Ok(token) => token,
-        Err(error) => return give_up(&shared, &function, waiter, error),
+        Err(NoResources::Refused(error)) => return give_up(&shared, &function, waiter, error),
+        // Whoever watches the waiting calls launches again, behind the others.
+        Err(NoResources::LeftToOthers) => {
+            function.launch_failed();
+            return function.queue.launch_over(waiter);
+        }
     };
     state.enter(ContainerState::Start);
     // Boxed: what a start needs must not stay with the container for its whole life.

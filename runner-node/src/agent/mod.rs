@@ -412,7 +412,9 @@ impl Agent {
             match report.outcome {
                 Outcome::Reusable(link) => {
                     slot.rest(link);
-                    function.queue.offer(slot);
+                    if !slot.container.registration.yields() {
+                        function.queue.offer(slot);
+                    }
                 }
                 Outcome::Broken(cause) => {
                     debug!(

@@ -3,6 +3,7 @@
 mod calls;
 mod ends;
 mod flow;
+mod logs;
 pub(crate) mod source;
 
 use std::sync::Arc;

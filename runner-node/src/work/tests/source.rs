@@ -29,6 +29,8 @@ pub(crate) struct Said {
     pub(crate) chunks: Vec<LogChunk>,
     /// It answers nothing.
     pub(crate) down: bool,
+    /// It takes no logs.
+    pub(crate) logs_down: bool,
     /// Questions whether a call may start are left without an answer.
     pub(crate) start_held: bool,
     /// Leases that do not hold.
@@ -178,6 +180,9 @@ impl WorkSource for Source {
 
     async fn append_logs(&self, _runner_id: &str, chunks: Vec<LogChunk>) -> Result<(), ApiError> {
         self.unless_down()?;
+        if self.said.borrow().logs_down {
+            return Err(ErrorCode::StoreUnavailable.into());
+        }
         self.said.send_modify(|said| said.chunks.extend(chunks));
         Ok(())
     }

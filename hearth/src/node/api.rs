@@ -7,6 +7,7 @@ use api_node::rest::{self, FrontDoor};
 use async_trait::async_trait;
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::http_server;
+use nodekit::tls::Role;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -27,7 +28,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
     let metrics = ApiMetrics::new(&mut base.metrics);
     let request_ids = base.request_ids()?;
     let (node, grpc) = (&base.configuration.node, &base.configuration.grpc);
-    let tls = grpc::tls(grpc, &base.shutdown)?;
+    let tls = grpc::tls(grpc, Role::Api, &base.shutdown)?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
     let store = api::open_store(&base).await?;
 
@@ -37,7 +38,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
         HybridSettings::default(),
         end_watches.clone(),
     );
-    let grpc = grpc_listener.serve(Routes::new(hybrid));
+    let grpc = grpc_listener.serve(Routes::new(hybrid), hybrid::ACCESS);
     let admin = base.admin_routes();
     let state = api::state(
         &base,

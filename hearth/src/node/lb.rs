@@ -12,6 +12,7 @@ use lb::remote::NodeConnector;
 use lb::runners::{DirectoryWatch, NodeStore, RunnerDirectory, Runners, RunnersParts, Sources};
 use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetrics};
 use nodekit::api_metrics::ApiMetrics;
+use nodekit::tls::Role;
 
 use super::listener::Listener;
 use super::{Base, Running, admin, grpc};
@@ -33,7 +34,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
     let request_ids = base.request_ids()?;
     let configuration = &base.configuration;
     let lb = &configuration.lb;
-    let tls = grpc::tls(&configuration.grpc, &base.shutdown)?;
+    let tls = grpc::tls(&configuration.grpc, Role::Lb, &base.shutdown)?;
     let nodes = grpc::api_nodes(&configuration.hybrid, &configuration.grpc, tls.clone())?
         .context("FN_RUNNER_API_URL must name the API nodes")?;
 

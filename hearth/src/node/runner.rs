@@ -9,6 +9,7 @@ use domain::{HostPort, RegisteredRunner};
 use hybrid_client::Registration;
 use hybrid_client::config::HybridConfig;
 use nodekit::http_server;
+use nodekit::tls::Role;
 use runner_node::grpc::{self as services, Settings};
 use tracing::info;
 
@@ -31,7 +32,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
     let registrations = RunnerRegistrations::new(&mut base.metrics);
     let configuration = &base.configuration;
     let (node, grpc) = (&configuration.node, &configuration.grpc);
-    let tls = grpc::tls(grpc, &base.shutdown)?;
+    let tls = grpc::tls(grpc, Role::Runner, &base.shutdown)?;
     let identity = tls.as_ref().map(|tls| tls.identity());
     let api_nodes = grpc::api_nodes(&configuration.hybrid, grpc, tls.clone())?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
@@ -39,7 +40,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
 
     let agent = agent::start(&base, registrations).await?;
     let settings = Settings::new(&configuration.runner);
-    let grpc = grpc_listener.serve(services::services(agent.clone(), settings));
+    let grpc = grpc_listener.serve(
+        services::services(agent.clone(), settings),
+        services::ACCESS,
+    );
     let registration = match api_nodes {
         None => {
             info!("no API node is named: load balancers must be told of this runner");

@@ -129,10 +129,12 @@ pub struct LogChunk {
     pub data: Bytes,
 }
 
-/// A running dequeue. It ends when this is dropped.
+/// A running dequeue. It ends when this is dropped: whoever cannot send a call any more that it has
+/// claimed gives the claim back.
 #[derive(Debug)]
 pub struct Dequeue {
-    /// Grants credits: each allows one more call to be sent.
+    /// Grants credits: each allows one more call to be sent. When this is dropped alone, nothing more
+    /// is claimed; what was claimed before still comes, and then the work ends.
     pub credits: mpsc::Sender<u32>,
     /// What comes; ends when the connection is lost, and with it all credits.
     pub work: mpsc::Receiver<Work>,

@@ -3,6 +3,7 @@
 
 pub mod cache;
 pub mod calls;
+pub mod calls_messages;
 pub mod config;
 pub mod control_plane;
 pub mod remote;
@@ -11,5 +12,6 @@ pub use cache::{CacheSettings, CachedControlPlane};
 pub use calls::{BeginKeyed, CallPlane, Dequeue, Keyed, LogChunk, Work, WorkSource};
 pub use control_plane::{Change, ControlPlane};
 pub use remote::{
-    ApiNode, ApiNodes, RegisteredRunners, Registration, RemoteControlPlane, RemoteSettings,
+    ApiNode, ApiNodes, RegisteredRunners, Registration, RemoteCalls, RemoteCallsSettings,
+    RemoteControlPlane, RemoteSettings,
 };

@@ -2,6 +2,7 @@
 //! between its messages and the domain. No logic is here.
 
 pub mod call_json;
+pub mod calls_messages;
 pub mod carry;
 pub mod engage_extensions;
 pub mod hybrid_messages;

@@ -221,6 +221,18 @@ impl Evictor {
         }
     }
 
+    /// What idle containers hold, which others could have.
+    pub(crate) fn evictable(&self) -> Resources {
+        let containers = self.shared.containers();
+        let idle = containers
+            .registered
+            .values()
+            .filter(|entry| matches!(*entry.state(), State::Idle { .. }));
+        idle.fold(Resources::default(), |sum, entry| {
+            sum.saturating_add(entry.held)
+        })
+    }
+
     /// Watches for containers that become idle, for as long as somebody looks for victims.
     pub(crate) fn search(&self) -> Search<'_> {
         self.shared.searches.fetch_add(1, Ordering::SeqCst);

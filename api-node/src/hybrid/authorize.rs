@@ -3,6 +3,8 @@
 use nodekit::tls::PeerIdentity;
 use tonic::{Request, Status};
 
+use super::request;
+
 /// The name in the certificate of whoever sent `request`; none where nodes speak no TLS.
 pub(super) fn identity<T>(request: &Request<T>) -> Option<PeerIdentity> {
     request.extensions().get().cloned()
@@ -12,8 +14,13 @@ pub(super) fn identity<T>(request: &Request<T>) -> Option<PeerIdentity> {
 /// named so, or so and a slash and what tells its starts apart.
 ///
 /// # Errors
-/// It is another one: `PERMISSION_DENIED`.
-pub(super) fn authorize(identity: Option<&str>, runner_id: &str) -> Result<(), Status> {
+/// It is no id: `INVALID_ARGUMENT`. It is another one's: `PERMISSION_DENIED`.
+pub(super) fn runner(identity: Option<&PeerIdentity>, runner_id: &str) -> Result<(), Status> {
+    request::runner_id(runner_id)?;
+    authorize(identity.map(PeerIdentity::as_str), runner_id)
+}
+
+fn authorize(identity: Option<&str>, runner_id: &str) -> Result<(), Status> {
     let Some(identity) = identity else {
         return Ok(());
     };

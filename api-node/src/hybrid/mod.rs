@@ -2,6 +2,7 @@
 //! reads and changes through the [`Store`], as the REST API does.
 
 mod authorize;
+pub mod calls_service;
 mod change_stream;
 mod listed_runners;
 mod request;
@@ -131,8 +132,8 @@ impl Hybrid for HybridService {
     ) -> Result<Response<RegisterReply>, Status> {
         let identity = authorize::identity(&request);
         let runner: RegisteredRunner = request::runner(request.into_inner())?;
+        authorize::runner(identity.as_ref(), &runner.id)?;
         let owner = identity.as_ref().map(PeerIdentity::as_str);
-        authorize::authorize(owner, &runner.id)?;
         let HybridSettings {
             lease, renew_after, ..
         } = self.settings;
@@ -150,8 +151,7 @@ impl Hybrid for HybridService {
     ) -> Result<Response<DeregisterReply>, Status> {
         let identity = authorize::identity(&request);
         let id = request.into_inner().runner_id;
-        request::runner_id(&id)?;
-        authorize::authorize(identity.as_ref().map(PeerIdentity::as_str), &id)?;
+        authorize::runner(identity.as_ref(), &id)?;
         self.store.deregister_runner(&id).await.map_err(refused)?;
         Ok(Response::new(DeregisterReply {}))
     }

@@ -4,8 +4,20 @@
 //! `amqp` keeps the messages in RabbitMQ; `embedded` keeps them in this process, for one API node
 //! without a broker. Both pass the same contract suite.
 
+mod amqp;
+mod embedded;
+mod metrics;
+mod open;
+
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 use domain::ApiError;
+
+pub use embedded::EmbeddedQueue;
+pub use metrics::QueueMetrics;
+pub use open::{AddressError, OpenError, OpenOptions, open};
 
 use crate::store::Doorbell;
 

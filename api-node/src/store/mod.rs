@@ -2,6 +2,7 @@
 //! its own constraints in one transaction: no update is lost, and a race for one name has one winner.
 
 mod apps;
+mod call_logs;
 mod call_store;
 mod failure;
 mod feed;
@@ -20,7 +21,7 @@ mod triggers;
 mod url;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_trait::async_trait;
 use domain::{
@@ -28,6 +29,8 @@ use domain::{
     PageRequest, Trigger, TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
 };
 use tokio::sync::broadcast;
+
+use crate::logs::LogParts;
 
 pub use call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
@@ -63,7 +66,7 @@ pub struct TriggerFilter {
 /// Errors are those of the tables in spec/01 1.3 to 1.6, `StoreUnavailable` when the database
 /// cannot be reached, and `Internal`.
 #[async_trait]
-pub trait Store: Registry {
+pub trait Store: Registry + LogParts {
     /// Validates and inserts an app.
     async fn create_app(&self, draft: AppDraft) -> Result<App, ApiError>;
     /// The app with this id.

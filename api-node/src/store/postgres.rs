@@ -40,6 +40,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 2,
         sql: include_str!("migrations/postgres/0002_runners_lb_nodes.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/postgres/0004_call_logs.sql"),
+    },
 ];
 /// A minute for another server that migrates, no limit for a migration itself.
 const MIGRATION_LIMITS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; \
@@ -147,6 +151,7 @@ impl Session for PgConnection {
                 Arg::Text(text) => query.bind(text),
                 Arg::Nullable(text) => query.bind(text),
                 Arg::Int(number) => query.bind(number),
+                Arg::Bytes(bytes) => query.bind(bytes),
             });
         query.fetch_all(self).await
     }
@@ -156,6 +161,7 @@ impl Session for PgConnection {
             Arg::Text(text) => query.bind(text),
             Arg::Nullable(text) => query.bind(text),
             Arg::Int(number) => query.bind(number),
+            Arg::Bytes(bytes) => query.bind(bytes),
         });
         query.execute(self).await.map(drop)
     }

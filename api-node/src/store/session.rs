@@ -19,6 +19,8 @@ pub(super) enum Arg<'a> {
     Nullable(Option<&'a str>),
     /// A number.
     Int(i64),
+    /// Bytes.
+    Bytes(&'a [u8]),
 }
 
 /// A row that can be read from every database.

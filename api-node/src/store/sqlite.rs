@@ -42,6 +42,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 2,
         sql: include_str!("migrations/sqlite/0002_runners_lb_nodes.sql"),
     },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/sqlite/0004_call_logs.sql"),
+    },
 ];
 
 /// An open file.
@@ -126,6 +130,7 @@ impl Session for SqliteConnection {
                 Arg::Text(text) => query.bind(text),
                 Arg::Nullable(text) => query.bind(text),
                 Arg::Int(number) => query.bind(number),
+                Arg::Bytes(bytes) => query.bind(bytes),
             });
         query.fetch_all(self).await
     }
@@ -135,6 +140,7 @@ impl Session for SqliteConnection {
             Arg::Text(text) => query.bind(text),
             Arg::Nullable(text) => query.bind(text),
             Arg::Int(number) => query.bind(number),
+            Arg::Bytes(bytes) => query.bind(bytes),
         });
         query.execute(self).await.map(drop)
     }

@@ -10,7 +10,9 @@ use hybrid_client::{ApiNodes, CachedControlPlane, RegisteredRunners, RemoteContr
 use lb::management::Management;
 use lb::remote::NodeConnector;
 use lb::runners::{DirectoryWatch, NodeStore, RunnerDirectory, Runners, RunnersParts, Sources};
-use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetrics};
+use lb::{
+    CallLimits, CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetrics,
+};
 use nodekit::api_metrics::ApiMetrics;
 
 use super::listener::Listener;
@@ -78,6 +80,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
         random: rand::random,
         request_ids,
         metrics: Arc::new(front_door_metrics),
+        calls: None,
+        recorder: None,
+        tasks: CallTasks::default(),
+        limits: CallLimits::default(),
     };
     let admin = base.admin_routes();
     let management = Management::new(Arc::clone(&runners), stored, admin::service(admin));

@@ -7,7 +7,7 @@ use api_node::LocalControlPlane;
 use api_node::rest::{self, FrontDoor as ApiFrontDoor};
 use async_trait::async_trait;
 use hybrid_client::CachedControlPlane;
-use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts};
+use lb::{CallLimits, CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts};
 use nodekit::api_metrics::ApiMetrics;
 
 use super::agent::{self, RunnerRegistrations};
@@ -53,6 +53,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Up> {
         random: rand::random,
         request_ids: lb_request_ids,
         metrics: Arc::new(front_door_metrics),
+        calls: None,
+        recorder: None,
+        tasks: CallTasks::default(),
+        limits: CallLimits::default(),
     };
     let service = FrontDoor::new(front_door, &base.configuration.lb, rest::router(state));
     Ok(Up {

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::RemoteSettings;
-use super::failover::Failover;
+use super::failover::{Failover, Patience};
 
 /// One API node.
 #[derive(Debug, Clone)]
@@ -64,10 +64,14 @@ impl ApiNodes {
     }
 
     pub(super) fn client(&self, node: usize) -> HybridClient<Channel> {
-        HybridClient::new(self.0.nodes[node].channel.clone())
+        HybridClient::new(self.channel(node))
     }
 
-    /// Sends `request` by `method` until a node answers; see [`Failover::run`].
+    pub(super) fn channel(&self, node: usize) -> Channel {
+        self.0.nodes[node].channel.clone()
+    }
+
+    /// Asks the hybrid service for something short; see [`Self::ask`].
     pub(super) async fn call<Q, R, F>(
         &self,
         request: Q,
@@ -77,10 +81,27 @@ impl ApiNodes {
         Q: Clone + Send + Sync,
         F: Future<Output = Result<Response<R>, Status>> + Send,
     {
+        let patience = self.failover().patience();
+        self.ask(patience, HybridClient::new, request, method).await
+    }
+
+    /// Sends `request` by `method` of the client that `client` makes, until a node answers; see
+    /// [`Failover::run`].
+    pub(super) async fn ask<C, Q, R, F>(
+        &self,
+        patience: Patience,
+        client: impl Fn(Channel) -> C + Send + Sync,
+        request: Q,
+        method: impl Fn(C, Request<Q>) -> F + Send + Sync,
+    ) -> Result<R, ApiError>
+    where
+        Q: Clone + Send + Sync,
+        F: Future<Output = Result<Response<R>, Status>> + Send,
+    {
         let attempt = |node, limit| {
             let mut request = Request::new(request.clone());
             request.set_timeout(limit);
-            let answering = method(self.client(node), request);
+            let answering = method(client(self.channel(node)), request);
             async move {
                 let answer = answering.await;
                 if let Err(status) = &answer {
@@ -89,7 +110,7 @@ impl ApiNodes {
                 answer.map(Response::into_inner)
             }
         };
-        self.failover().run(attempt).await
+        self.failover().run(patience, attempt).await
     }
 }
 

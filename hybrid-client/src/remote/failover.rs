@@ -17,6 +17,15 @@ use super::RemoteSettings;
 use super::backoff::pause;
 use super::why::Why;
 
+/// How long an answer is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// How long one node may take before the next one is asked.
+    pub(super) attempt: Duration,
+    /// How long it may take with all attempts.
+    pub(super) total: Duration,
+}
+
 /// The choice among `count` nodes, at least one.
 #[derive(Debug)]
 pub(super) struct Failover {
@@ -58,24 +67,36 @@ impl Failover {
         pause(failures, self.settings.max_pause, (self.random)())
     }
 
+    /// How long short requests are waited for.
+    pub(super) fn patience(&self) -> Patience {
+        Patience {
+            attempt: self.settings.attempt_timeout,
+            total: self.settings.total_timeout,
+        }
+    }
+
     /// Makes attempts until one is answered: with a result, or an error that is the answer.
     ///
     /// # Errors
-    /// The error of the answer; `StoreUnavailable` when no node can be reached in time.
+    /// The error of the answer; when no node can be reached in time, what the last one said that
+    /// did answer, else `StoreUnavailable`. So too, and at once, when none of them knows what is
+    /// asked.
     pub(super) async fn run<T, F>(
         &self,
+        patience: Patience,
         mut attempt: impl FnMut(usize, Duration) -> F,
     ) -> Result<T, ApiError>
     where
         F: Future<Output = Result<T, Status>>,
     {
-        let give_up = Instant::now() + self.settings.total_timeout;
-        let (mut tries, mut rounds) = (0, 0);
+        let give_up = Instant::now() + patience.total;
+        let (mut tries, mut rounds, mut strangers) = (0, 0, 0);
+        let mut said = ErrorCode::StoreUnavailable;
         loop {
             let node = self.current();
             let limit = give_up
                 .saturating_duration_since(Instant::now())
-                .min(self.settings.attempt_timeout);
+                .min(patience.attempt);
             let status = match timeout(limit, attempt(node, limit)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(status)) => status,
@@ -85,6 +106,17 @@ impl Failover {
                 return Err(answer(&status));
             }
             self.leave(node);
+            if let Some(error) = status::to_error(&status) {
+                said = error.code();
+            }
+            strangers = match status.code() {
+                Code::Unimplemented => strangers + 1,
+                _ => 0,
+            };
+            if strangers == self.count {
+                return Err(ApiError::from(ErrorCode::StoreUnavailable)
+                    .detail("no API node knows this request: they are older than this node"));
+            }
             tries += 1;
             let mut wait = Duration::ZERO;
             if tries % self.count == 0 {
@@ -92,7 +124,7 @@ impl Failover {
                 wait = self.pause(rounds);
             }
             if Instant::now() + wait >= give_up {
-                return Err(ApiError::from(ErrorCode::StoreUnavailable).detail(Why(&status)));
+                return Err(ApiError::from(said).detail(Why(&status)));
             }
             sleep(wait).await;
         }
@@ -107,6 +139,8 @@ fn may_be_tried_elsewhere(status: &Status) -> bool {
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => true,
+        // Nodes of several versions are there while a cluster is being replaced.
+        Code::Unimplemented => true,
         // A status that a peer sends has no source: this one was made of a broken connection.
         _ => status.source().is_some(),
     }
@@ -146,7 +180,7 @@ mod tests {
     ) -> (Vec<(usize, u128)>, Result<(), ErrorCode>) {
         let asked = Mutex::new(Vec::new());
         let start = Instant::now();
-        let result = failover.run(|node, _| {
+        let result = failover.run(failover.patience(), |node, _| {
             let mut asked = asked.lock().unwrap();
             asked.push((node, start.elapsed().as_millis()));
             let outcome = script(node, asked.len());
@@ -222,7 +256,6 @@ mod tests {
             (named(ErrorCode::Internal), ErrorCode::Internal),
             (Status::not_found("of another kind"), ErrorCode::Internal),
             (Status::permission_denied("no"), ErrorCode::Internal),
-            (Status::unimplemented("no"), ErrorCode::Internal),
         ];
         for (status, code) in finals {
             let (asked, result) = play(&failover(2), |_, _| Some(Err(status.clone()))).await;
@@ -236,6 +269,7 @@ mod tests {
             broken,
             Status::cancelled("Timeout expired"),
             Status::deadline_exceeded("late"),
+            Status::unimplemented("older"),
         ];
         for status in failures {
             let script = |_, tries| {
@@ -248,5 +282,36 @@ mod tests {
             let (asked, result) = play(&failover(2), script).await;
             assert_eq!((asked.len(), result), (2, Ok(())), "{status:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_no_node_knows_is_not_asked_again() {
+        let script = |_, _| Some(Err(Status::unimplemented("older")));
+        let (asked, result) = play(&failover(3), script).await;
+        let nodes: Vec<_> = asked.into_iter().map(|(node, _)| node).collect();
+        assert_eq!(
+            (nodes, result),
+            (vec![0, 1, 2], Err(ErrorCode::StoreUnavailable))
+        );
+        // One that is not there may be newer.
+        let script = |node, tries| {
+            let newer = node == 2 && tries > 3;
+            Some(match node {
+                2 if newer => Ok(()),
+                2 => Err(gone()),
+                _ => Err(Status::unimplemented("older")),
+            })
+        };
+        let (asked, result) = play(&failover(3), script).await;
+        assert_eq!((asked.len(), result), (6, Ok(())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_lasts_is_told_as_itself() {
+        // The other node says nothing, and it is the last one that is asked.
+        let script = |node, _| (node == 0).then(|| Err(named(ErrorCode::ServerBusy)));
+        let (asked, result) = play(&failover(2), script).await;
+        assert_eq!(result, Err(ErrorCode::ServerBusy));
+        assert_eq!(asked.last().map(|(node, _)| *node), Some(1));
     }
 }

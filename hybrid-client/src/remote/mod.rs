@@ -1,7 +1,8 @@
-//! API nodes, reached over gRPC: reads, changes, registration, the list of runners.
+//! API nodes, reached over gRPC: reads, changes, registration, the list of runners, calls.
 
 mod api_nodes;
 mod backoff;
+mod calls;
 mod control_plane;
 mod failover;
 mod follow;
@@ -13,6 +14,7 @@ mod why;
 use std::time::Duration;
 
 pub use api_nodes::{ApiNode, ApiNodes, NoApiNode};
+pub use calls::{RemoteCalls, RemoteCallsSettings};
 pub use control_plane::RemoteControlPlane;
 pub use registration::Registration;
 pub use runners::{RegisteredRunners, Runners};

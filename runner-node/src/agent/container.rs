@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::ending::{Ending, LAST_WORDS};
 use super::function::Function;
 use super::launcher::NoResources;
 use super::slot::{ColdStart, HotContainer, HotSlot};
@@ -23,10 +24,6 @@ use crate::stream::{Link, SocketDir};
 
 /// A freeze delay of zero means this: a container is looked at in turns, not at the end of a call.
 const MIN_FREEZE_DELAY: Duration = Duration::from_millis(5);
-
-/// How long a function that hung up may take to end, so that its exit can be told. It is past the
-/// engine's own delay between an exit and the word of an exhausted memory limit.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a container ended.
 #[derive(Debug)]
@@ -112,6 +109,7 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         broken: CancellationToken::new(),
         hung_up: AtomicBool::new(false),
         thawed: Notify::new(),
+        ending: Ending::default(),
         registration: shared
             .evictor
             .register(function.target.slot_key, token.resources()),
@@ -265,6 +263,10 @@ async fn supervise(
             end = End::Exited(exit);
         }
     }
+    container.ending.tell(match end {
+        End::Exited(exit) => Some(exit),
+        _ => None,
+    });
     let spec = &function.target.spec;
     debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
     if let End::Exited(Exit {

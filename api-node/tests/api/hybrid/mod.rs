@@ -1,6 +1,7 @@
 //! The hybrid service and its client over real connections: one suite for the control plane in the
 //! same process and over gRPC, and what happens when API nodes come and go.
 
+mod calls;
 mod changes;
 mod contract;
 mod node;

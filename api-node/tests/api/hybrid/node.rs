@@ -150,7 +150,7 @@ impl Drop for Node {
     }
 }
 
-fn channel(address: SocketAddr) -> Channel {
+pub(super) fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}"))
         .expect("an address")
         .connect_timeout(Duration::from_secs(1))

@@ -10,11 +10,14 @@
 
 pub mod authority;
 pub mod binary;
+#[path = "../../api-node/tests/support/rabbitmq.rs"]
+pub mod broker;
 pub mod client;
 pub mod cluster;
 pub mod engine;
 pub mod eventually;
 pub mod functions;
+pub mod ledger;
 pub mod netns;
 #[path = "../../api-node/tests/support/postgres.rs"]
 pub mod postgres;

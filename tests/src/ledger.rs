@@ -42,6 +42,11 @@ impl Ledger {
         lock(&self.lines).clone()
     }
 
+    /// Enters a line for somebody who has no way to tell it.
+    pub fn enter(&self, line: String) {
+        lock(&self.lines).push(line);
+    }
+
     /// Begins anew.
     pub fn forget(&self) {
         lock(&self.lines).clear();

@@ -15,6 +15,7 @@ mod clients;
 mod judge;
 mod natures;
 mod plan;
+mod sleepwalker;
 mod table;
 mod troubles;
 
@@ -33,6 +34,7 @@ use clients::{Account, Caller, Told};
 use judge::Evidence;
 use natures::FUNCTIONS;
 use plan::Plan;
+use sleepwalker::Sleepwalker;
 use troubles::{Control, Count, EVERYTHING, Links, Processes, Severity};
 
 /// How much of everything.
@@ -126,6 +128,11 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     println!("all is there after {:?}", began.elapsed());
 
     let control = Control::default();
+    let grpc: Vec<_> = cluster
+        .apis
+        .iter()
+        .map(|api| api.grpc_address().to_owned())
+        .collect();
     let links = Links::of(&cluster, &network);
     let clients = clients(&cluster, &functions, scale, state);
     let load = async {
@@ -140,6 +147,11 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
             false => Count::new(),
         }
     };
+    let sleepwalker = Sleepwalker {
+        source: sleepwalker::source(&grpc),
+        natures: judge::natures(&functions, &FUNCTIONS),
+        ledger: &ledger,
+    };
     let processes = processes(&mut cluster);
     let hardships = troubles::process_troubles(
         processes,
@@ -148,8 +160,13 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
         state,
         control.clone(),
     );
-    let (accounts, mut count, cuts) = tokio::join!(load, hardships, link_troubles);
-    count.extend(cuts);
+    let (accounts, mut count, cuts, walks) = tokio::join!(
+        load,
+        hardships,
+        link_troubles,
+        sleepwalker.walk(state, control.clone())
+    );
+    count.extend(cuts.into_iter().chain(walks));
 
     let revived = calm(&mut cluster, scale.patience).await;
     *count.entry("died at a step").or_default() += revived;

@@ -88,9 +88,7 @@ impl Nature {
         let only = attempts == 1;
         match (self, state) {
             (Self::Succeeds | Self::Slow | Self::Large, state) => state == CallState::Success,
-            // A claim that was lost may count as an attempt for the function.
-            (Self::Flaky(_), CallState::Success) => true,
-            (Self::Flaky(times), _) if attempts > times => false,
+            (Self::Flaky(times), state) if attempts > times => state == CallState::Success,
             (Self::Flaky(_) | Self::Fails, CallState::Error) => only,
             (Self::Flaky(_) | Self::Fails, CallState::Dead) => !only && exhausted,
             (Self::Crashes | Self::Hungry, CallState::Error) => only,

@@ -27,8 +27,14 @@ impl Control {
         self.0.send_replace(true);
     }
 
+    /// Waits for the end.
+    pub(super) async fn over(&self) {
+        // Whoever waits has a sender itself.
+        let _ = self.0.subscribe().wait_for(|over| *over).await;
+    }
+
     /// Waits so long, or until the end; whether it is the end.
-    async fn pause(&self, time: Duration) -> bool {
+    pub(super) async fn pause(&self, time: Duration) -> bool {
         let mut over = self.0.subscribe();
         timeout(time, over.wait_for(|over| *over)).await.is_ok()
     }

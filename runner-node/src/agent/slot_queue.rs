@@ -462,7 +462,9 @@ mod tests {
             assert!(queue.take_back(n, |_| true).is_none(), "taken twice");
         }
         assert!(queue.take_back(5, |_| false).is_none());
-        let rest: Vec<_> = (0..7).map(|_| taken(queue.acquire(Class::Foreground)).container).collect();
+        let rest: Vec<_> = (0..7)
+            .map(|_| taken(queue.acquire(Class::Foreground)).container)
+            .collect();
         assert_eq!(rest, [8, 7, 6, 5, 3, 2, 1]);
     }
 
@@ -481,7 +483,9 @@ mod tests {
     #[test]
     fn the_oldest_waiter_gets_the_slot() {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
-        let mut tickets: Vec<_> = (0..5).map(|_| ticket(queue.acquire(Class::Foreground))).collect();
+        let mut tickets: Vec<_> = (0..5)
+            .map(|_| ticket(queue.acquire(Class::Foreground)))
+            .collect();
         assert_eq!(queue.offer(slots.make(7, 0)), Offered::HandedOver);
         assert_eq!(
             poll(&mut tickets[0])

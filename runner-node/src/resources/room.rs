@@ -77,7 +77,11 @@ mod tests {
     #[test]
     fn work_is_taken_below_the_high_water_and_not_above() {
         let (pool, evictor) = (Pool::new(TOTAL), Evictor::new());
-        let room = || room(&pool, &evictor, HighWater::new(80)).now_or_never().is_some();
+        let room = || {
+            room(&pool, &evictor, HighWater::new(80))
+                .now_or_never()
+                .is_some()
+        };
         assert!(room());
         let low = pool.try_acquire(memory(799)).expect("free");
         assert!(room());

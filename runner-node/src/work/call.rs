@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant as Time, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
+use super::Shared;
 use super::held::Seat;
 use super::leases::{HeldLease, Stop};
 use super::metrics::word;
 use super::outcome;
 use super::pause::Pauses;
-use super::Shared;
 
 static FN_ATTEMPT: HeaderName = HeaderName::from_static("fn-attempt");
 
@@ -287,7 +287,9 @@ mod tests {
         let headers = request_headers(&call);
         let values = |name| {
             let values = headers.get_all(name).iter();
-            values.map(|value| value.as_bytes().to_vec()).collect::<Vec<_>>()
+            values
+                .map(|value| value.as_bytes().to_vec())
+                .collect::<Vec<_>>()
         };
         assert_eq!(values("x-a"), [b"1".to_vec(), b"\xff".to_vec()]);
         assert_eq!(values("fn-attempt"), [b"2".to_vec()]);

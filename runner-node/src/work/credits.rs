@@ -92,7 +92,10 @@ mod tests {
     #[test]
     fn a_busy_runner_grants_many_with_one_message() {
         let credits = Credits::new(200);
-        let load = |outstanding| Load { outstanding, ..Load::default() };
+        let load = |outstanding| Load {
+            outstanding,
+            ..Load::default()
+        };
         assert_eq!(credits.wish(load(0)), 32);
         assert_eq!(credits.wish(load(17)), 0);
         assert_eq!(credits.wish(load(16)), 16);

@@ -31,7 +31,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
         match opened {
             None => return,
             Some(Ok(dequeue)) => {
-                if (Feed::new(&shared, dequeue, Credits::new(capacity))).run().await {
+                if (Feed::new(&shared, dequeue, Credits::new(capacity)))
+                    .run()
+                    .await
+                {
                     pauses.reset();
                 }
                 debug!("the connection for durable calls has ended");

@@ -110,8 +110,7 @@ impl Table {
             }
             if !renewing {
                 // Those that are due a little later go with the others.
-                if held.renew_at <= now + held.lease_for / RETRY_PART
-                    && look.due.len() < MAX_BATCH
+                if held.renew_at <= now + held.lease_for / RETRY_PART && look.due.len() < MAX_BATCH
                 {
                     look.due.push(lease.clone());
                     look.shortest = look.shortest.min(held.lease_for);

@@ -178,7 +178,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_answer_is_read_to_its_end_and_kept_in_part() {
-        let pieces = ["abc", "def", "ghi"].map(|piece| Ok::<_, Infallible>(Frame::data(piece.into())));
+        let pieces =
+            ["abc", "def", "ghi"].map(|piece| Ok::<_, Infallible>(Frame::data(piece.into())));
         let stream = http_body_util::StreamBody::new(futures_util::stream::iter(pieces));
         let (kept, truncated) = read(body::stream(stream), 4).await.expect("a body");
         assert_eq!((&*kept, truncated), (&b"abcd"[..], true));
@@ -209,11 +210,19 @@ mod tests {
         );
         assert_eq!(
             told(outcome_of(lost(), Some(exit(false)))),
-            (Fault::Function, true, text(ErrorCode::FunctionResponseError))
+            (
+                Fault::Function,
+                true,
+                text(ErrorCode::FunctionResponseError)
+            )
         );
         assert_eq!(
             told(outcome_of(lost(), None)),
-            (Fault::Function, false, text(ErrorCode::FunctionResponseError))
+            (
+                Fault::Function,
+                false,
+                text(ErrorCode::FunctionResponseError)
+            )
         );
         assert_eq!(
             told(outcome_of(ErrorCode::CallTimeout.into(), None)).0,

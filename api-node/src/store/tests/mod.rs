@@ -2,6 +2,7 @@
 //! of them has to stand by itself.
 
 mod apps;
+mod calls;
 mod changes;
 mod fns;
 mod model;

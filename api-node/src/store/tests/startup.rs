@@ -41,7 +41,10 @@ async fn reopening_finds_the_data(f: Fixture) {
 async fn an_older_schema_is_brought_up_to_date(f: Fixture) {
     let app = f.app("a").await;
     f.sql(
-        "DROP TABLE runners; DROP TABLE lb_nodes; DROP TABLE call_logs;
+        "DROP TABLE runners; DROP TABLE lb_nodes; DROP TABLE calls; DROP TABLE call_tags;
+         DROP TABLE call_snapshots; DROP TABLE call_requests; DROP TABLE call_results;
+         DROP TABLE call_attempts; DROP TABLE doorbells; DROP TABLE call_keys; DROP TABLE callbacks;
+         DROP TABLE call_retention; DROP TABLE call_logs;
          UPDATE schema_migrations SET version = 1",
     )
     .await;

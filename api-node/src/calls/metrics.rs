@@ -31,12 +31,10 @@ pub struct CallsMetrics {
     pub(super) stale_ends: Counter,
     pub(super) lease_losses: Counter,
     pub(super) rung_again: Counter,
-    pub(super) published: Counter,
     pub(super) given_back: Counter,
     pub(super) retired: Counter,
     pub(super) waiting_doorbells: Gauge,
     pub(super) runners: Gauge,
-    pub(super) queue_up: Gauge,
     calls: Family<StatusLabels, Gauge>,
     start_latency: Histogram,
     callbacks: Family<CallbackLabels, Counter>,
@@ -65,7 +63,6 @@ impl CallsMetrics {
                 "fn_calls_rung_again",
                 "Calls that were due and silent, for which the queue was told once more",
             ),
-            published: metrics.counter("fn_calls_doorbells", "Doorbells that the queue confirmed"),
             given_back: metrics.counter(
                 "fn_calls_given_back",
                 "Calls that were claimed for a runner whose stream broke, and given back",
@@ -82,7 +79,6 @@ impl CallsMetrics {
                 "fn_calls_runners",
                 "Runners that get durable calls from this node",
             ),
-            queue_up: metrics.gauge("fn_calls_queue_up", "Whether the queue can be reached"),
             calls: metrics.gauges("fn_calls_in_state", "Calls that are kept, by state"),
             start_latency: metrics.histogram(
                 "fn_calls_start_latency",

@@ -79,6 +79,10 @@ impl Queue for EmbeddedQueue {
         !self.0.lock().closed
     }
 
+    fn forgets(&self) -> bool {
+        true
+    }
+
     async fn close(&self) {
         {
             let mut state = self.0.lock();

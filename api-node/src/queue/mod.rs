@@ -38,6 +38,12 @@ pub trait Queue: Send + Sync + 'static {
     /// Whether the broker can be reached; for readiness and metrics.
     fn is_up(&self) -> bool;
 
+    /// Whether its messages end with this process: the store has to ring again for all of them when the
+    /// process is started anew.
+    fn forgets(&self) -> bool {
+        false
+    }
+
     /// Ends the connection; consumers get nothing more.
     async fn close(&self);
 }

@@ -7,7 +7,7 @@
 pub enum Step {
     /// A call is committed; its doorbell is not published, and its client not answered.
     AcceptAfterCommit,
-    /// A doorbell is published; whether the broker has it is not known yet.
+    /// A doorbell is published, and confirmed or not; nothing is made of that yet.
     PublishBeforeConfirm,
     /// The broker has a doorbell; the store does not know that.
     ConfirmBeforeForget,
@@ -15,7 +15,7 @@ pub enum Step {
     DeliveryBeforeClaim,
     /// A call is claimed; its doorbell is not acknowledged.
     ClaimBeforeAck,
-    /// A claimed call's doorbell is acknowledged; no runner has the call.
+    /// A claimed call's doorbell is acknowledged; its runner does not have the call.
     AckBeforePush,
     /// The start is noted; the function has not seen the call.
     StartBeforeSend,

@@ -58,10 +58,7 @@ async fn an_end_that_counts_without_a_lease_is_found() {
 async fn a_relay_that_waits_for_no_confirm_is_found() {
     let scale = scale(
         "relay-without-confirms",
-        &[
-            (Victim::Broker, Trouble::Dies),
-            (Victim::Broker, Trouble::Blocks),
-        ],
+        &[(Victim::Broker, Trouble::Drowns)],
     );
     is_found(scale, "is in flight").await;
 }
@@ -76,10 +73,7 @@ async fn a_lease_that_is_never_renewed_is_found() {
 async fn a_doorbell_that_is_forgotten_before_it_is_confirmed_is_found() {
     let scale = scale(
         "forgotten-before-confirm",
-        &[
-            (Victim::Broker, Trouble::Dies),
-            (Victim::Broker, Trouble::Blocks),
-        ],
+        &[(Victim::Broker, Trouble::Drowns)],
     );
     is_found(scale, "is in flight").await;
 }

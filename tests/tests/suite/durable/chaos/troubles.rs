@@ -72,6 +72,8 @@ pub(super) enum Trouble {
     Dies,
     /// It stands still, and goes on.
     Halts,
+    /// It stands still, and then it is killed: what it was sent meanwhile is lost.
+    Drowns,
     /// The broker takes no messages.
     Blocks,
 }
@@ -91,7 +93,9 @@ pub(super) const EVERYTHING: &[(Victim, Trouble)] = &[
     (Victim::Runner, Trouble::Halts),
     (Victim::Postgres, Trouble::Dies),
     (Victim::Postgres, Trouble::Halts),
+    (Victim::Postgres, Trouble::Drowns),
     (Victim::Broker, Trouble::Dies),
+    (Victim::Broker, Trouble::Drowns),
     (Victim::Broker, Trouble::Halts),
     (Victim::Broker, Trouble::Blocks),
 ];
@@ -122,7 +126,9 @@ pub(super) async fn process_troubles(
         let at = usize::from(random.within(0, 2) == 1);
         let lasts = match trouble {
             Trouble::Dies => random.millis(0, severity.longest_absence),
-            Trouble::Halts | Trouble::Blocks => random.millis(100, severity.longest_halt),
+            Trouble::Halts | Trouble::Drowns | Trouble::Blocks => {
+                random.millis(100, severity.longest_halt)
+            }
         };
         let deaths = count.get("killed").copied().unwrap_or_default();
         let is_over = control.pause(pause).await;
@@ -132,11 +138,11 @@ pub(super) async fn process_troubles(
             return count;
         }
         let name = match trouble {
-            Trouble::Dies => "killed",
+            Trouble::Dies | Trouble::Drowns => "killed",
             Trouble::Halts => "halted",
             Trouble::Blocks => "blocked",
         };
-        println!("{victim:?} {at}: {name} for {lasts:?}");
+        println!("{victim:?} {at}: {trouble:?} for {lasts:?}");
         *count.entry(name).or_default() += 1;
         processes.suffer(victim, at, trouble, lasts).await;
     }
@@ -154,6 +160,12 @@ impl Processes<'_> {
                 wait.await;
                 block_in_place(|| self.postgres.resume());
             }
+            (Victim::Postgres, Trouble::Drowns) => {
+                self.postgres.freeze();
+                wait.await;
+                block_in_place(|| self.postgres.kill());
+                block_in_place(|| self.postgres.resume());
+            }
             (Victim::Postgres, _) => {
                 self.postgres.freeze();
                 wait.await;
@@ -162,6 +174,12 @@ impl Processes<'_> {
             (Victim::Broker, Trouble::Dies) => {
                 self.broker.kill();
                 wait.await;
+                block_in_place(|| self.broker.resume());
+            }
+            (Victim::Broker, Trouble::Drowns) => {
+                self.broker.freeze();
+                wait.await;
+                self.broker.kill();
                 block_in_place(|| self.broker.resume());
             }
             (Victim::Broker, Trouble::Halts) => {

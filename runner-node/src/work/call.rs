@@ -9,6 +9,7 @@ use domain::{ApiError, ErrorCode};
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nodekit::exchange::{CallRequest, CallResult};
+use nodekit::fail_point::{Step, fail_point};
 use nodekit::{body, hop, trigger_headers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant as Time, sleep, sleep_until, timeout};
@@ -87,6 +88,7 @@ impl Job {
             },
         };
         held.reporting();
+        fail_point(Step::AnswerBeforeFinish);
         let end = AttemptEnd {
             lease: call.lease,
             outcome,
@@ -134,6 +136,7 @@ impl Fence {
         timeout(START_LIMIT, asked).await.unwrap_or_else(late)?;
         self.refused.store(false, Ordering::Relaxed);
         self.passed.store(true, Ordering::Relaxed);
+        fail_point(Step::StartBeforeSend);
         shared.metrics.started.inc();
         Ok(())
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use domain::ApiError;
 use domain::call::LeaseRef;
 use hybrid_client::WorkSource;
+#[cfg(feature = "planted-bugs")]
+use nodekit::fail_point::{Bug, is_planted};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -250,6 +252,14 @@ impl Leases {
         loop {
             let now = Instant::now();
             let look = self.table().look(now, renewal.is_some());
+            #[cfg(feature = "planted-bugs")]
+            let look = match is_planted(Bug::LeaseNeverRenewed) {
+                true => Look {
+                    due: Vec::new(),
+                    ..look
+                },
+                false => look,
+            };
             self.shared.metrics.lost.add(look.lost);
             if renewal.is_none() && !look.due.is_empty() {
                 let (source, runner_id) = (Arc::clone(&source), Arc::clone(&runner_id));

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use api_node::config::ApiConfig;
+use api_node::queue::QueueMetrics;
 use domain::ErrorCode;
 use hearth_tests::binary::repository;
 use hybrid_client::config::HybridConfig;

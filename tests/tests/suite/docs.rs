@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use api_node::calls::CallsMetrics;
 use api_node::config::{ApiConfig, CallsConfig};
-use api_node::config::ApiConfig;
 use api_node::queue::QueueMetrics;
 use domain::ErrorCode;
 use hearth_tests::binary::repository;

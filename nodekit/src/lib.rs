@@ -7,6 +7,7 @@ pub mod body;
 pub mod config;
 pub mod error_response;
 pub mod exchange;
+pub mod fail_point;
 pub mod grpc_channel;
 pub mod grpc_server;
 pub mod hop;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
@@ -12,6 +12,9 @@ pub fn repository() -> &'static Path {
         .expect("this crate is one level down")
 }
 
+/// Held while the server is built: two builds of it write to the same place.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 /// The server's binary, of the same profile as the tests; built when it is not up to date.
 ///
 /// # Panics
@@ -19,20 +22,46 @@ pub fn repository() -> &'static Path {
 pub fn hearth() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        let release = !cfg!(debug_assertions);
-        let mut cargo = build_command(env!("CARGO"));
-        cargo
-            .current_dir(repository())
-            .args(["build", "--quiet", "--locked", "--bin", "hearth"]);
-        if release {
-            cargo.arg("--release");
-        }
-        assert!(
-            cargo.status().expect("cargo runs").success(),
-            "hearth cannot be built"
-        );
-        profile().join("hearth")
+        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        build_hearth(&[])
     })
+}
+
+/// The server that can be told to die at named steps, and to have a known bug: a copy of its own.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn breakable_hearth() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = build_hearth(&["--features", "chaos,planted-bugs"]);
+        let copy = profile().join("hearth-breakable");
+        // Never half a file, whoever runs it already.
+        let fresh = profile().join("hearth-breakable.new");
+        std::fs::copy(built, &fresh).expect("a copy of the binary");
+        std::fs::rename(&fresh, &copy).expect("a file moves");
+        // The usual one is back in its place.
+        build_hearth(&[]);
+        copy
+    })
+}
+
+fn build_hearth(arguments: &[&str]) -> PathBuf {
+    let release = !cfg!(debug_assertions);
+    let mut cargo = build_command(env!("CARGO"));
+    cargo
+        .current_dir(repository())
+        .args(["build", "--quiet", "--locked", "--bin", "hearth"])
+        .args(arguments);
+    if release {
+        cargo.arg("--release");
+    }
+    assert!(
+        cargo.status().expect("cargo runs").success(),
+        "hearth cannot be built"
+    );
+    profile().join("hearth")
 }
 
 /// The directory of the binaries of this program's profile, such as `target/debug`.

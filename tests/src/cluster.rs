@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use crate::authority::Authority;
+use crate::broker::Broker;
 use crate::eventually::eventually;
 use crate::netns::{Host, Network};
 use crate::postgres::Cluster as Postgres;
@@ -31,6 +33,11 @@ pub struct Shape {
     pub network: Option<Network>,
     /// Who signs the nodes' certificates; without one they speak no TLS.
     pub authority: Option<Arc<Authority>>,
+    /// Whether there is a RabbitMQ for the doorbells of durable calls, and the database writes to
+    /// its disk.
+    pub durable: bool,
+    /// What the nodes run, if it is not the usual binary.
+    pub program: Option<PathBuf>,
 }
 
 impl Default for Shape {
@@ -42,6 +49,8 @@ impl Default for Shape {
             settings: Vec::new(),
             network: None,
             authority: None,
+            durable: false,
+            program: None,
         }
     }
 }
@@ -59,10 +68,16 @@ pub struct Cluster {
     pub hosts: HashMap<String, Host>,
     /// The labels of the runners' containers.
     pub tags: Vec<String>,
-    /// The database of the API nodes.
+    /// The database server of the API nodes.
     pub postgres: Postgres,
-    /// The way from the network to the database, which is on loopback.
-    _to_postgres: Option<Relay>,
+    /// Their database, by the address that it has for the test itself.
+    pub database: String,
+    /// Their broker.
+    pub broker: Option<Broker>,
+    /// Where in the network the servers are that are no nodes: `postgres` and `broker`.
+    pub servers: HashMap<&'static str, Ipv4Addr>,
+    /// The ways from the network to those servers, which are on loopback.
+    _relays: Vec<Relay>,
     /// Where everything is.
     pub directory: TempDir,
 }
@@ -74,15 +89,33 @@ impl Cluster {
     /// When it does not come up.
     pub async fn start(shape: Shape) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let postgres = Postgres::start();
-        let mut database = postgres.create_database();
-        let mut to_postgres = None;
-        if let Some(network) = &shape.network {
-            let (_, server) = database.split_once('@').expect("a URL");
-            let server = server.split('/').next().expect("an address").to_owned();
-            let relay = Relay::start((network.outside(), 0).into(), &server).await;
-            database = database.replace(&server, &relay.address().to_string());
-            to_postgres = Some(relay);
+        let durable = shape.durable;
+        let broker = tokio::task::spawn_blocking(move || durable.then(Broker::start));
+        let postgres = tokio::task::spawn_blocking(move || match durable {
+            true => Postgres::start_durable(),
+            false => Postgres::start(),
+        });
+        let postgres = postgres.await.expect("a database server");
+        let broker = broker.await.expect("a broker");
+        let database = postgres.create_database();
+        let mut servers = HashMap::new();
+        let mut relays = Vec::new();
+        let mut place_server = async |name, number, setting: &str, url: String| {
+            let mut url = url;
+            if let Some(network) = &shape.network {
+                let (_, server) = url.split_once('@').expect("a URL");
+                let server = server.split('/').next().expect("an address").to_owned();
+                let address = network.another_outside(number);
+                let relay = Relay::start((address, 0).into(), &server).await;
+                url = url.replace(&server, &relay.address().to_string());
+                servers.insert(name, address);
+                relays.push(relay);
+            }
+            (setting.to_owned(), url)
+        };
+        let mut of_apis = vec![place_server("postgres", 2, "FN_DB_URL", database.clone()).await];
+        if let Some(broker) = &broker {
+            of_apis.push(place_server("broker", 3, "FN_MQ_URL", broker.url()).await);
         }
         let mut hosts = HashMap::new();
         let place = |name: String| -> PathBuf {
@@ -100,7 +133,10 @@ impl Cluster {
                 authority.equip(place, &name.to_string_lossy(), &[authority]);
                 settings.extend(Authority::settings(place));
             }
-            let process = Process::new(kind, place, settings).keep_addresses();
+            let mut process = Process::new(kind, place, settings).keep_addresses();
+            if let Some(program) = &shape.program {
+                process = process.with_program(program);
+            }
             let Some(network) = &shape.network else {
                 return process;
             };
@@ -114,11 +150,11 @@ impl Cluster {
 
         let mut apis = Vec::new();
         for at in 0..shape.apis {
-            let mut api = node(
-                "api",
-                &place(format!("api-{at}")),
-                &[("FN_DB_URL", &database)],
-            );
+            let settings: Vec<_> = of_apis
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+                .collect();
+            let mut api = node("api", &place(format!("api-{at}")), &settings);
             api.start().await;
             apis.push(api);
         }
@@ -165,7 +201,10 @@ impl Cluster {
             hosts,
             tags,
             postgres,
-            _to_postgres: to_postgres,
+            database,
+            broker,
+            servers,
+            _relays: relays,
             directory,
         };
         for node in cluster
@@ -199,6 +238,15 @@ impl Cluster {
     /// Without such a node, or without a network.
     pub fn host(&self, node: &str) -> &Host {
         &self.hosts[node]
+    }
+
+    /// The address of a node or of a server, by its name.
+    ///
+    /// # Panics
+    /// Without such a node or server, or without a network.
+    pub fn address(&self, name: &str) -> Ipv4Addr {
+        let server = self.servers.get(name).copied();
+        server.unwrap_or_else(|| self.host(name).address())
     }
 
     /// Where a node keeps its files.

@@ -1,5 +1,6 @@
 //! The real Docker engine, asked through its own command line.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -25,6 +26,22 @@ pub fn docker(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// The address of the machine itself in the engine's usual network, where containers reach it.
+///
+/// # Panics
+/// Without such a network.
+pub fn outside() -> Ipv4Addr {
+    let output = Command::new("ip")
+        .args(["-4", "-oneline", "address", "show", "docker0"])
+        .output()
+        .expect("ip");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut words = text.split_whitespace().skip_while(|word| *word != "inet");
+    let address = words.nth(1).and_then(|word| word.split('/').next());
+    let address = address.expect("the engine has a bridge");
+    address.parse().expect("an address")
 }
 
 /// A label tag that belongs to a temporary directory, and so to one test.

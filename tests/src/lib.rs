@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod engine;
 pub mod eventually;
 pub mod functions;
+pub mod ledger;
 pub mod netns;
 #[path = "../../api-node/tests/support/postgres.rs"]
 pub mod postgres;

@@ -130,6 +130,19 @@ impl Network {
         self.address(1)
     }
 
+    /// Another address of the machine itself in this network, so that the ways to two servers on it
+    /// can be cut apart; `number` is from 2 to 9, and each is taken once.
+    ///
+    /// # Panics
+    /// It cannot be had.
+    pub fn another_outside(&self, number: u8) -> Ipv4Addr {
+        assert!((2..FIRST_HOST).contains(&number), "a number of a host");
+        let address = self.address(number);
+        let link = link(self.0.number);
+        ip(&["address", "add", &format!("{address}/24"), "dev", &link]);
+        address
+    }
+
     /// From now on, nothing gets from one address to the other; the other direction is open, and
     /// neither side is told. Cutting the same direction twice is once.
     ///

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::eventually::eventually;
+use crate::eventually::{PATIENCE, eventually};
 use crate::netns::Host;
 use crate::{Client, binary, eventually_within};
 
@@ -26,6 +26,9 @@ pub struct Process {
     keep_addresses: bool,
     /// Where in a network it runs, if not on the machine itself.
     host: Option<Host>,
+    /// What runs, if it is not the usual binary.
+    program: Option<PathBuf>,
+    starts: u32,
 }
 
 impl Process {
@@ -40,6 +43,8 @@ impl Process {
             grpc_address: None,
             keep_addresses: false,
             host: None,
+            program: None,
+            starts: 0,
         }
     }
 
@@ -60,16 +65,63 @@ impl Process {
         self
     }
 
+    /// It is this binary that runs.
+    pub fn with_program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Starts the node and waits until it listens.
     ///
     /// # Panics
     /// When it runs already, or ends instead.
     pub async fn start(&mut self) {
+        self.launch();
+        // HTTP comes last.
+        eventually("the node listens", async || {
+            assert!(
+                !self.has_ended(),
+                "the {} ended:\n{}",
+                self.kind,
+                self.log_text()
+            );
+            self.listens().then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a node that may end before it listens, because what it needs is away or because it is
+    /// told to die; as often as it takes.
+    ///
+    /// # Panics
+    /// When it runs already, or never comes to listen.
+    pub async fn start_somehow(&mut self) {
+        self.launch();
+        eventually_within(2 * PATIENCE, "the node listens at last", async || {
+            if self.has_ended() {
+                self.launch();
+            }
+            self.listens().then_some(())
+        })
+        .await;
+    }
+
+    fn launch(&mut self) {
         assert!(self.child.is_none(), "the node is running");
+        if self.starts > 0 {
+            // For whoever wants to know how it died.
+            let kept = format!("log.{}", self.starts);
+            let _ = std::fs::rename(self.log(), self.directory.join(kept));
+        }
+        self.starts += 1;
         let log = File::create(self.log()).expect("a log file");
+        let program = match &self.program {
+            Some(program) => program,
+            None => binary::hearth(),
+        };
         let mut command = match &self.host {
-            Some(host) => host.command(binary::hearth()),
-            None => Command::new(binary::hearth()),
+            Some(host) => host.command(program),
+            None => Command::new(program),
         };
         command
             .arg(self.kind)
@@ -93,25 +145,14 @@ impl Process {
             command.envs(port(&self.grpc_address).map(|port| ("FN_GRPC_PORT", port)));
         }
         self.child = Some(command.spawn().expect("hearth starts"));
-        // HTTP comes last.
-        let lines = eventually("the node listens", async || {
-            let status = self
-                .child
-                .as_mut()
-                .and_then(|process| process.try_wait().ok()?);
-            assert!(
-                status.is_none(),
-                "the {} ended: {status:?}\n{}",
-                self.kind,
-                self.log_text()
-            );
-            let lines = self.log_lines();
-            lines
-                .iter()
-                .any(|line| line["address"].is_string())
-                .then_some(lines)
-        })
-        .await;
+    }
+
+    /// Whether the node listens, and where.
+    fn listens(&mut self) -> bool {
+        let lines = self.log_lines();
+        if !lines.iter().any(|line| line["address"].is_string()) {
+            return false;
+        }
         let told = |name: &str| {
             let address = lines.iter().find_map(|line| line[name].as_str())?;
             let reached_at = match &self.host {
@@ -122,6 +163,22 @@ impl Process {
         };
         self.address = told("address");
         self.grpc_address = told("grpc_address");
+        true
+    }
+
+    /// Whether the process has ended, or was never started; it can be started again then.
+    ///
+    /// # Panics
+    /// It is nobody's child.
+    pub fn has_ended(&mut self) -> bool {
+        let Some(child) = &mut self.child else {
+            return true;
+        };
+        let ended = child.try_wait().expect("a child").is_some();
+        if ended {
+            self.child = None;
+        }
+        ended
     }
 
     /// Waits until the node says that it is ready.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use domain::call::new_call::Accepted;
 use domain::call::{AttemptEnd, LeaseRef};
 use domain::{ApiError, CallRecord, CallState, Timestamp};
+use nodekit::fail_point::{Step, fail_point};
 use tokio::sync::Notify;
 
 use super::batcher::{BatchLimits, Commit};
@@ -114,6 +115,7 @@ impl Commit for Accept {
             .map(|acceptance| self.effects.until(acceptance.call.options.times(now).0))
             .collect();
         let committed = self.store.accept(calls).await?;
+        fail_point(Step::AcceptAfterCommit);
         let answers = committed.into_iter().zip(delays);
         Ok(answers
             .map(|(committed, delay)| Ok(self.effects.accepted(committed?, delay)))
@@ -207,6 +209,7 @@ impl Commit for Finish {
         ends: Vec<(AttemptEnd, String)>,
     ) -> Result<Vec<Result<bool, ApiError>>, ApiError> {
         let ended = self.store.finish(ends, (self.random)()).await?;
+        fail_point(Step::FinishBeforeReply);
         let answers = ended.into_iter().map(|ended| {
             Ok(match ended {
                 Ended::Accepted { call, doorbell } => {

@@ -150,6 +150,25 @@ impl Cluster {
         );
     }
 
+    /// Ends all processes of the server without any warning (`kill -9`).
+    pub fn kill(&self) {
+        let server = self.server_id();
+        let children = self.signal("-KILL");
+        // The next one starts only when nobody uses the memory of this one.
+        for id in std::iter::once(&server).chain(&children) {
+            while is_running(id) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// What a query answers, without headings.
+    pub fn query(&self, database: &str, query: &str) -> String {
+        let output = self.try_run("psql", &["-d", database, "-A", "-t", "-c", query]);
+        assert!(output.status.success(), "{query}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Halts all processes of the server as they are: connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.signal("-STOP");
@@ -174,21 +193,28 @@ impl Cluster {
         )
     }
 
-    fn signal(&self, signal: &str) {
+    fn server_id(&self) -> String {
         let file = self.directory.join("data/postmaster.pid");
         let file = std::fs::File::open(file).expect("the server runs");
         let server = BufReader::new(file).lines().next().expect("its process id");
-        let server = server.expect("its process id");
+        server.expect("its process id")
+    }
+
+    /// Sends a signal to the server and its children; returns the children.
+    fn signal(&self, signal: &str) -> Vec<String> {
+        let server = self.server_id();
         let children = format!("/proc/{server}/task/{server}/children");
         let children = std::fs::read_to_string(children).expect("its children");
+        let children: Vec<_> = children.split_whitespace().map(str::to_owned).collect();
         let status = Command::new("kill")
             .arg(signal)
             .arg(&server)
-            .args(children.split_whitespace())
+            .args(&children)
             .status()
             .expect("kill runs");
         // A child may have ended meanwhile; the server itself has not.
         assert!(status.success() || Path::new(&format!("/proc/{server}")).exists());
+        children
     }
 
     fn run(&self, program: &str, args: &[&str]) {
@@ -220,6 +246,13 @@ impl Drop for Cluster {
         drop(self.janitor.stdin.take());
         self.janitor.wait().expect("the server is cleaned up");
     }
+}
+
+/// Whether a process is there, and more than an entry in a table.
+fn is_running(id: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }
 
 fn is_root() -> bool {

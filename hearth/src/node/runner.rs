@@ -1,6 +1,7 @@
 //! `hearth runner`: the agent behind the runner protocol, registered with the API nodes.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,10 +10,13 @@ use domain::{HostPort, RegisteredRunner};
 use hybrid_client::Registration;
 use hybrid_client::config::HybridConfig;
 use nodekit::http_server;
+use nodekit::tls::Role;
 use runner_node::grpc::{self as services, Settings};
+use runner_node::work::{WorkLoop, WorkMetrics};
 use tracing::info;
 
 use super::agent::{self, RunnerRegistrations};
+use super::calls;
 use super::grpc::{self, GrpcListener, GrpcServing};
 use super::listener::Listener;
 use super::{Base, Running, admin};
@@ -21,6 +25,7 @@ use super::{Base, Running, admin};
 pub(super) struct Runner {
     agent: runner_node::Agent,
     registration: Option<Registration>,
+    work: Option<WorkLoop>,
     grpc: GrpcServing,
     listener: Listener,
     shutdown_timeout: Option<Duration>,
@@ -29,9 +34,10 @@ pub(super) struct Runner {
 /// Starts a runner.
 pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
     let registrations = RunnerRegistrations::new(&mut base.metrics);
+    let work_metrics = WorkMetrics::new(&mut base.metrics);
     let configuration = &base.configuration;
     let (node, grpc) = (&configuration.node, &configuration.grpc);
-    let tls = grpc::tls(grpc, &base.shutdown)?;
+    let tls = grpc::tls(grpc, Role::Runner, &base.shutdown)?;
     let identity = tls.as_ref().map(|tls| tls.identity());
     let api_nodes = grpc::api_nodes(&configuration.hybrid, grpc, tls.clone())?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
@@ -39,11 +45,14 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
 
     let agent = agent::start(&base, registrations).await?;
     let settings = Settings::new(&configuration.runner);
-    let grpc = grpc_listener.serve(services::services(agent.clone(), settings));
-    let registration = match api_nodes {
+    let grpc = grpc_listener.serve(
+        services::services(agent.clone(), settings),
+        services::ACCESS,
+    );
+    let (registration, work) = match api_nodes {
         None => {
             info!("no API node is named: load balancers must be told of this runner");
-            None
+            (None, None)
         }
         Some(nodes) => {
             let runner = RegisteredRunner {
@@ -57,6 +66,8 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
                 draining: false,
             };
             info!(id = %runner.id, address_for_load_balancers = %runner.address, "registering");
+            let remote = calls::remote(&base, nodes.clone());
+            let work = calls::work(&base, &agent, remote, Arc::clone(&runner.id), work_metrics);
             let registration = Registration::start(nodes, runner);
             let mut registered = registration.registered();
             let condition = base.readiness.condition("registered");
@@ -70,7 +81,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
                     }
                 }
             });
-            Some(registration)
+            (Some(registration), Some(work))
         }
     };
     let admin = base.admin_routes();
@@ -79,6 +90,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
         listener: Listener::start(&base.configuration.node, service).await?,
         agent,
         registration,
+        work,
         grpc,
         shutdown_timeout: base.configuration.node.shutdown_timeout,
     })
@@ -130,8 +142,14 @@ impl Running for Runner {
         if let Some(registration) = &self.registration {
             registration.set_draining(true);
         }
+        if let Some(work) = &self.work {
+            work.drain();
+        }
         agent::drain(&self.agent, self.shutdown_timeout).await;
         self.grpc.stop().await;
+        if let Some(work) = self.work {
+            calls::end_work(work).await;
+        }
         if let Some(registration) = self.registration {
             registration.close().await;
         }

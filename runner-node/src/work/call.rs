@@ -9,6 +9,7 @@ use domain::{ApiError, ErrorCode};
 use http::header::{EXPECT, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nodekit::exchange::{CallRequest, CallResult};
+use nodekit::fail_point::{Step, fail_point};
 use nodekit::{body, hop, trigger_headers};
 use tokio::sync::oneshot;
 use tokio::time::{Instant as Time, sleep, sleep_until, timeout};
@@ -20,11 +21,16 @@ use super::leases::{HeldLease, Stop};
 use super::metrics::word;
 use super::outcome;
 use super::pause::Pauses;
+use crate::agent::Witness;
 
 static FN_ATTEMPT: HeaderName = HeaderName::from_static("fn-attempt");
 
 /// The longest that one question takes while a container waits for the answer.
 const START_LIMIT: Duration = Duration::from_secs(2);
+/// How much later than its answer a function's output may be, usually.
+const LATE_OUTPUT: Duration = Duration::from_millis(2);
+/// The longest that a report waits for the log.
+const LOG_LIMIT: Duration = Duration::from_secs(1);
 /// The longest that one report takes.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 /// A report is given up when the lease should have been over for long: so many leases, and not less
@@ -82,6 +88,7 @@ impl Job {
             },
         };
         held.reporting();
+        fail_point(Step::AnswerBeforeFinish);
         let end = AttemptEnd {
             lease: call.lease,
             outcome,
@@ -129,6 +136,7 @@ impl Fence {
         timeout(START_LIMIT, asked).await.unwrap_or_else(late)?;
         self.refused.store(false, Ordering::Relaxed);
         self.passed.store(true, Ordering::Relaxed);
+        fail_point(Step::StartBeforeSend);
         shared.metrics.started.inc();
         Ok(())
     }
@@ -152,19 +160,16 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
             wait_deadline: arrived.checked_add(shared.settings.max_wait),
             detached: false,
         };
-        let mut ending = None;
+        let mut witness = None;
         let ask = || fence.pass(shared, &call.lease);
         let answer: CallResult = tokio::select! {
             biased;
             () = given_back(shared, &fence) => return Some(AttemptOutcome::Returned),
-            answer = shared.agent.submit_fenced(request, ask, &mut ending) => answer,
+            answer = shared.agent.submit_fenced(request, &call.lease, ask, &mut witness) => answer,
         };
-        let error = match answer {
+        let outcome = match answer {
             Ok(response) => {
-                match outcome::answered(response, trigger, shared.settings.max_result_bytes).await {
-                    Ok(outcome) => return Some(outcome),
-                    Err(error) => error,
-                }
+                outcome::answered(response, trigger, shared.settings.max_result_bytes).await
             }
             Err(error) if fence.refused.swap(false, Ordering::Relaxed) => {
                 if error.code() == ErrorCode::CallLeaseLost {
@@ -178,9 +183,31 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
                 }
                 continue;
             }
-            Err(error) => error,
+            Err(error) => Err(error),
         };
-        return Some(outcome::failed(error, ending).await);
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => outcome::failed(error, witness.as_ref()).await,
+        };
+        if let Some(witness) = &witness {
+            send_log(shared, &call.lease, witness).await;
+        }
+        return Some(outcome);
+    }
+}
+
+/// Sees to it that what the function has printed is sent before the end of its call is reported, if that
+/// can be had soon.
+async fn send_log(shared: &Shared, lease: &LeaseRef, witness: &Witness) {
+    let (Some(logs), Some(log)) = (shared.agent.logs(), witness.log()) else {
+        return;
+    };
+    if log.may_print() {
+        sleep(LATE_OUTPUT).await;
+    }
+    if let Some(mark) = log.mark_of(lease) {
+        // What is later than that is sent all the same.
+        let _ = timeout(LOG_LIMIT, logs.sent(mark)).await;
     }
 }
 

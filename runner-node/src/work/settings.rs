@@ -26,13 +26,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// As configured.
-    pub fn new(config: &RunnerConfig) -> Self {
+    /// As configured, for answers of which so much is kept.
+    pub fn new(config: &RunnerConfig, max_result_bytes: usize) -> Self {
         Self {
             high_water_percent: config.async_high_water,
             max_calls: Some(config.async_max_calls).filter(|calls| *calls > 0),
             max_wait: config.async_wait_msecs.unwrap_or(LONGEST_WAIT),
-            max_result_bytes: usize::try_from(config.max_call_result_size).unwrap_or(usize::MAX),
+            max_result_bytes,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::answer;
 use crate::environment::Environment;
 use crate::hunger;
-use crate::knobs::Knobs;
+use crate::knobs::{Knobs, Tell};
 use crate::request::{Body, Head};
 use crate::script::{self, After};
 
@@ -84,6 +84,10 @@ impl Call<'_> {
             eprintln!("test-function: nobody to tell: {error}");
             return self.fail(reader, stream);
         }
+        if let Err(error) = self.enter("begin", &knobs) {
+            eprintln!("test-function: no ledger: {error}");
+            return self.fail(reader, stream);
+        }
         self.misbehave_before(&knobs);
         if let Some(script) = script {
             let after = script::run(&script, reader, &mut self.body, stream)?;
@@ -109,6 +113,12 @@ impl Call<'_> {
         }
         let mut data = hunger::feed(&knobs);
         data.insert("bodyLength".to_owned(), length.to_string());
+        if let Err(error) = self.enter("end", &knobs) {
+            eprintln!("test-function: no ledger: {error}");
+        }
+        if self.attempt() <= knobs.fail_attempts {
+            return self.fail(reader, stream);
+        }
         stream.write_all(&answer::render(
             &knobs,
             &self.head,
@@ -131,6 +141,24 @@ impl Call<'_> {
             }
             None => self.environment.knobs.clone().map(Ok),
         }
+    }
+
+    /// Enters a line about this execution in the ledger, if there is one.
+    fn enter(&self, what: &str, knobs: &Knobs) -> io::Result<()> {
+        if knobs.ledger.is_empty() {
+            return Ok(());
+        }
+        let call = self.head.get("Fn-Call-Id").unwrap_or_default();
+        hunger::tell(&Tell {
+            to: knobs.ledger.clone(),
+            text: format!("{what} {call} {}", self.attempt()),
+        })
+    }
+
+    /// Which attempt this is, from 1.
+    fn attempt(&self) -> u32 {
+        let told = self.head.get("Fn-Attempt");
+        told.and_then(|attempt| attempt.parse().ok()).unwrap_or(1)
     }
 
     fn misbehave_before(&self, knobs: &Knobs) {
@@ -238,6 +266,37 @@ mod tests {
             [request("", "a"), request("", "b")].concat().as_bytes(),
         );
         assert_eq!(answers.matches("HTTP/1.1 999").count(), 2);
+    }
+
+    #[test]
+    fn first_attempts_can_fail() {
+        let requests = [1, 2, 3].map(|attempt| {
+            request(
+                &format!("Fn-Attempt: {attempt}\r\n"),
+                r#"{"failAttempts": 2}"#,
+            )
+        });
+        let answers = wire(&[], requests.concat().as_bytes());
+        assert_eq!(answers.matches("HTTP/1.1 502").count(), 2);
+        assert!(answers.contains("HTTP/1.1 200"));
+    }
+
+    #[test]
+    fn an_execution_is_entered_at_its_begin_and_its_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let ledger = listener.local_addr().unwrap();
+        let entries = std::thread::spawn(move || {
+            [(), ()].map(|()| {
+                let mut line = String::new();
+                let (stream, _) = listener.accept().unwrap();
+                std::io::BufRead::read_line(&mut BufReader::new(stream), &mut line).unwrap();
+                line
+            })
+        });
+        let knobs = format!(r#"{{"ledger": "{ledger}"}}"#);
+        let call = request("Fn-Call-Id: c1\r\nFn-Attempt: 4\r\n", &knobs);
+        assert!(wire(&[], call.as_bytes()).starts_with("HTTP/1.1 200"));
+        assert_eq!(entries.join().unwrap(), ["begin c1 4\n", "end c1 4\n"]);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Knobs {
     pub(crate) spawn_threads: usize,
     pub(crate) connect: String,
     pub(crate) tell: Option<Tell>,
+    pub(crate) ledger: String,
+    pub(crate) fail_attempts: u32,
     pub(crate) list_directory: String,
     pub(crate) misbehave: Option<String>,
     pub(crate) size: Option<u64>,

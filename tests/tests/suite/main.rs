@@ -8,6 +8,7 @@ mod cluster;
 mod containers;
 mod detached;
 mod docs;
+mod durable;
 mod engine_outage;
 mod examples;
 mod headers;

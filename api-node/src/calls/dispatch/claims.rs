@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::call::{LeasedCall, Refused};
 use domain::{ApiError, CallId};
 use hybrid_client::Work;
+use nodekit::fail_point::{Step, fail_point};
 
 use super::Dispatcher;
 use super::book;
@@ -18,9 +19,15 @@ pub(super) type Placed = book::Placed<Box<dyn Receipt>>;
 pub(super) async fn claim(dispatcher: Dispatcher, runner: Arc<str>, batch: Vec<Placed>) {
     // The semaphore is never closed.
     let _permit = dispatcher.0.claims.acquire().await;
+    #[cfg(feature = "planted-bugs")]
+    let mut batch = batch;
+    #[cfg(feature = "planted-bugs")]
+    super::planted::acknowledge_too_early(&mut batch).await;
+    fail_point(Step::DeliveryBeforeClaim);
     let calls = calls_of(&batch);
     match store_claim(&dispatcher, &runner, calls).await {
         Ok(claimed) => {
+            fail_point(Step::ClaimBeforeAck);
             dispatcher.desk().resume();
             for (placed, claimed) in batch.into_iter().zip(claimed) {
                 settle(&dispatcher, placed, claimed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use domain::call::{AttemptEnd, AttemptOutcome, LeaseRef};
 use hybrid_client::{Dequeue, Work};
+use nodekit::fail_point::{Step, fail_point};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -64,7 +65,10 @@ impl Link {
                 },
                 work = waiting.recv(), if next.is_none() => next = work,
                 room = out.reserve(), if next.is_some() => match (room, next.take()) {
-                    (Ok(room), Some(work)) => room.send(work),
+                    (Ok(room), Some(work)) => {
+                        fail_point(Step::AckBeforePush);
+                        room.send(work);
+                    }
                     (_, unsent) => {
                         next = unsent;
                         break;

@@ -6,6 +6,8 @@ mod book;
 mod claims;
 mod in_flight;
 mod link;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod prefetch;
 
 use std::collections::HashMap;

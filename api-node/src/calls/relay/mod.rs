@@ -102,6 +102,8 @@ impl Relay {
             queue: Arc::clone(&queue),
             ledger: Arc::clone(&ledger),
             forget: Batcher::start(forget, FORGET_BATCHES, publishing, closing.clone()),
+            #[cfg(feature = "planted-bugs")]
+            store: Arc::clone(&store),
         };
         let relay = Self {
             queue,

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use domain::ApiError;
 use domain::call::LeaseRef;
+#[cfg(feature = "planted-bugs")]
+use nodekit::fail_point::{Bug, is_planted};
+use nodekit::fail_point::{Step, fail_point};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,8 @@ pub(super) struct Publish {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) forget: Batcher<Forget>,
+    #[cfg(feature = "planted-bugs")]
+    pub(super) store: Arc<dyn CallStore>,
 }
 
 #[async_trait]
@@ -31,7 +36,18 @@ impl Commit for Publish {
         &self,
         doorbells: Vec<Doorbell>,
     ) -> Result<Vec<Result<bool, ApiError>>, ApiError> {
+        #[cfg(feature = "planted-bugs")]
+        if is_planted(Bug::ForgottenBeforeConfirm) {
+            let rung = doorbells.iter().map(|doorbell| doorbell.lease.clone());
+            self.store.confirm_doorbells(rung.collect()).await?;
+        }
         let confirmed = self.queue.publish(&doorbells).await;
+        fail_point(Step::PublishBeforeConfirm);
+        #[cfg(feature = "planted-bugs")]
+        let confirmed = match is_planted(Bug::RelayWithoutConfirms) {
+            true => vec![true; doorbells.len()],
+            false => confirmed,
+        };
         for (doorbell, confirmed) in doorbells.iter().zip(&confirmed) {
             // What the broker has not confirmed stays in the store, and is published again.
             if !confirmed {
@@ -62,6 +78,7 @@ impl Commit for Forget {
     const KEEPS_ABANDONED: bool = true;
 
     async fn commit(&self, rung: Vec<LeaseRef>) -> Result<Vec<Result<(), ApiError>>, ApiError> {
+        fail_point(Step::ConfirmBeforeForget);
         let mut outage = Outage::none("confirmed doorbells");
         loop {
             let error = match self.store.confirm_doorbells(rung.clone()).await {

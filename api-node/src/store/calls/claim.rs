@@ -84,6 +84,7 @@ pub(super) async fn claim(
     runner: &str,
     lease: Duration,
 ) -> Result<Vec<Claimed>, Error> {
+    let runner = &batch::without_nul(runner);
     let wanted = moves::wanted(ids);
     let found: Vec<Candidate> = session.dialect_rows(LOOK, &[Arg::Text(&wanted)]).await?;
     // After the locks: what another transaction did before is not in this one's future.

@@ -20,9 +20,20 @@ const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint
      delayed = excluded.delayed, rung_at = NULL");
 const FORGET: Sql =
     batch!([id text] "DELETE FROM doorbells WHERE call_id IN (SELECT id FROM batch)");
+/// A row that is locked belongs to somebody who moves its call, and who is not waited for.
+macro_rules! confirm {
+    ($lock:literal) => {
+        concat!(
+            ", free AS (SELECT d.call_id FROM batch JOIN doorbells d \
+             ON d.call_id = batch.call_id AND d.epoch = batch.epoch WHERE d.rung_at IS NULL",
+            $lock,
+            ") UPDATE doorbells SET rung_at = $2 FROM free WHERE doorbells.call_id = free.call_id"
+        )
+    };
+}
 const CONFIRM: Sql = batch!([call_id text, epoch bigint]
-    "UPDATE doorbells SET rung_at = $2 FROM batch \
-     WHERE doorbells.call_id = batch.call_id AND doorbells.epoch = batch.epoch AND rung_at IS NULL");
+    confirm!(""),
+    confirm!(" FOR UPDATE OF d SKIP LOCKED"));
 
 /// The lanes in which something has to be rung, by jumps through the index.
 macro_rules! lanes {

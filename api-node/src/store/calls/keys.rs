@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::super::call_store::Acceptance;
 use super::super::failure::Failure;
+use super::super::fns;
 use super::super::session::{Arg, Locking, Session, Sql};
 use super::batch::{self, Text, batch};
 use super::results;
@@ -142,6 +143,13 @@ pub(super) async fn take(
     for row in others {
         let name = (row.fn_id.0.to_owned(), row.word.0.to_owned());
         answers[row.at] = match held.get_mut(&name) {
+            None if fns::by_id(session, &calls[row.at].call.fn_id)
+                .await?
+                .is_some() =>
+            {
+                // Somebody let it go after it was in the way.
+                return Err(Failure::LostRace);
+            }
             None => Taken::NoFn,
             Some(key) if key.call_id.as_str() == row.call_id.0 => Taken::Own,
             Some(key) if key.was_abandoned(now) => {

@@ -16,7 +16,7 @@ mod retire;
 mod rows;
 mod snapshots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use domain::{
 use hybrid_client::{BeginKeyed, Keyed};
 
 use self::moves::Moving;
-use self::rows::millis_of;
+use self::rows::{CallRow, millis_of};
 pub(super) use self::snapshots::Snapshots;
 use super::call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
@@ -295,17 +295,16 @@ impl<D: Database> CallStore for SqlStore<D> {
             let delayed = due.iter().filter(|due| due.delayed);
             let ids = delayed.map(|due| &due.doorbell.lease.call_id);
             let free = moves::locked_if_free(&mut *tx, ids).await?;
-            let still = free.iter().filter(|row| !row.progress.state.is_final());
-            doorbells::wake(&mut *tx, still.map(|row| row.id())).await?;
+            let waits = |row: &&CallRow| {
+                matches!(row.progress.state, CallState::Delayed | CallState::Queued)
+            };
+            let woken: BTreeSet<&CallId> = free.iter().filter(waits).map(CallRow::id).collect();
+            doorbells::wake(&mut *tx, woken.iter().copied()).await?;
             self.commit(tx, vec![]).await?;
             // Those that somebody else moves right now are his, or come next time.
-            let is_woken = |due: &doorbells::Due| {
-                !due.delayed
-                    || free
-                        .iter()
-                        .any(|row| *row.id() == due.doorbell.lease.call_id)
-            };
-            let due = due.into_iter().filter(is_woken);
+            let rings =
+                |due: &doorbells::Due| !due.delayed || woken.contains(&due.doorbell.lease.call_id);
+            let due = due.into_iter().filter(rings);
             Ok(due.map(|due| due.doorbell).collect())
         })
         .await

@@ -1,0 +1,90 @@
+//! Accepting: what was answered 202 is there and runs, whatever is away; and nothing is answered 202
+//! that is not there.
+
+use std::time::Duration;
+
+use hearth_tests::eventually;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{accepted, all_over, begun, cluster, count, deploy, hand_in, hand_in_many, ledger};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_call_is_there_at_once_on_every_api_node() {
+    let cluster = cluster().await;
+    let function = deploy(&cluster, "there", json!({})).await;
+    for number in 0..100 {
+        let lb = cluster.lb(number % 2);
+        let id = accepted(hand_in(&lb, &function.path, &[], "").await);
+        for api in 0..cluster.apis.len() {
+            let shown = cluster.api(api).get(&format!("/v2/calls/{id}")).await;
+            assert_eq!(shown.expect(200).json()["id"], id.as_str());
+        }
+    }
+    all_over(&cluster, &function).await;
+    assert_eq!(count(&cluster, &function, "'success'"), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_accepted_without_the_broker_and_run_when_it_is_back() {
+    let cluster = cluster().await;
+    let ledger = ledger().await;
+    let function = deploy(&cluster, "broker", json!({ "ledger": ledger.address() })).await;
+    let broker = cluster.broker.as_ref().expect("a broker");
+    broker.kill();
+    let ids = hand_in_many(&cluster, &function, 100, &[]).await;
+    tokio::task::block_in_place(|| broker.resume());
+    all_over(&cluster, &function).await;
+    assert_eq!(count(&cluster, &function, "'success'"), 100);
+    let begun = begun(&ledger);
+    assert!(ids.iter().all(|id| begun.get(id) == Some(&1)), "{begun:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_nothing_is_accepted_and_clients_that_wait_are_served() {
+    let cluster = cluster().await;
+    let ledger = ledger().await;
+    let function = deploy(&cluster, "database", json!({ "ledger": ledger.address() })).await;
+    for lb in 0..2 {
+        let lb = cluster.lb(lb);
+        function.through(&lb).call("").await.expect(200);
+        accepted(hand_in(&lb, &function.path, &[], "").await);
+    }
+    all_over(&cluster, &function).await;
+    cluster.postgres.stop();
+    for number in 0..20 {
+        let lb = cluster.lb(number % 2);
+        let refused = hand_in(&lb, &function.path, &[], "");
+        let refused = timeout(Duration::from_secs(2), refused).await;
+        refused.expect("an answer within two seconds").expect(503);
+        function.through(&lb).call("").await.expect(200);
+    }
+    cluster.postgres.resume();
+    eventually("calls are accepted again", async || {
+        let answer = hand_in(&cluster.lb(0), &function.path, &[], "").await;
+        (answer.status == 202).then_some(())
+    })
+    .await;
+    all_over(&cluster, &function).await;
+    // What was refused was not accepted.
+    assert_eq!(count(&cluster, &function, "'success'"), 3);
+    let durable = begun(&ledger).len() - 2 - 20;
+    assert_eq!(durable, 3);
+}
+
+/// As much input as a call may have gets there whole; more is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_arrive_whole_up_to_six_mebibytes() {
+    let cluster = cluster().await;
+    let function = deploy(&cluster, "large", json!({})).await;
+    let most = ".".repeat(6 << 20);
+    let id = accepted(hand_in(&cluster.lb(0), &function.path, &[], &most).await);
+    all_over(&cluster, &function).await;
+    let result = cluster.api(1).get(&format!("/v2/calls/{id}/result")).await;
+    let length = &result.expect(200).json()["data"]["bodyLength"];
+    assert_eq!(*length, most.len().to_string());
+    let more = most + ".";
+    hand_in(&cluster.lb(0), &function.path, &[], &more)
+        .await
+        .expect(413);
+}

@@ -42,7 +42,7 @@ async fn a_small_tenant_is_not_behind_a_hog(f: Fixture) {
             runner.run(&call, answered(200, "")).await;
         }
         // And the hog goes on.
-        for _ in 0..300 {
+        for _ in 0..150 {
             let ended = running.pop_front().expect("a call");
             runner.run(&ended, answered(200, "")).await;
             let call = runner.next().await;

@@ -154,6 +154,8 @@ errors! {
     IdempotencyKeyReused: 422, User, "Idempotency-Key was used with another request";
     /// The same key's first call is not over yet.
     IdempotencyKeyInUse: 409, User, "A call with this Idempotency-Key is being made";
+    /// The function is not run again for it.
+    IdempotentAnswerNotKept: 409, User, "The call of this Idempotency-Key was made, and its answer was too large to be kept";
     /// The runner's lease of the call is gone.
     CallLeaseLost: 409, Service, "the lease of the call was lost";
 

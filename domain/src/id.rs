@@ -35,16 +35,41 @@ impl IdSource {
         let bits = (u128::from(unix_millis & 0xFFFF_FFFF_FFFF) << 80)
             | (u128::from(self.process) << 32)
             | u128::from(count);
-        let mut text = [0u8; TEXT_LEN];
-        for (at, letter) in text.iter_mut().enumerate() {
-            // 26 letters hold 130 bits: the first one carries only three of the 128.
-            let shift = 5 * (TEXT_LEN - 1 - at);
-            *letter = ALPHABET[((bits >> shift) & 31) as usize];
-        }
-        std::str::from_utf8(&text)
-            .expect("the alphabet is ASCII")
-            .into()
+        text(bits)
     }
+
+    /// The first of all identifiers that can be made at `unix_millis`.
+    pub fn first_at(unix_millis: u64) -> Arc<str> {
+        text(u128::from(unix_millis & 0xFFFF_FFFF_FFFF) << 80)
+    }
+}
+
+/// Five bits a letter.
+fn text(bits: u128) -> Arc<str> {
+    let mut text = [0u8; TEXT_LEN];
+    for (at, letter) in text.iter_mut().enumerate() {
+        // 26 letters hold 130 bits: the first one carries only three of the 128.
+        let shift = 5 * (TEXT_LEN - 1 - at);
+        *letter = ALPHABET[((bits >> shift) & 31) as usize];
+    }
+    std::str::from_utf8(&text)
+        .expect("the alphabet is ASCII")
+        .into()
+}
+
+fn made_at(text: &str) -> Option<u64> {
+    if text.len() != TEXT_LEN {
+        return None;
+    }
+    let mut bits = 0u128;
+    for (at, letter) in text.bytes().enumerate() {
+        let value = ALPHABET.iter().position(|known| *known == letter)?;
+        if at == 0 && value > 7 {
+            return None;
+        }
+        bits = bits << 5 | value as u128;
+    }
+    u64::try_from(bits >> 80).ok()
 }
 
 macro_rules! id_type {
@@ -60,6 +85,12 @@ macro_rules! id_type {
             /// The text of the identifier.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// When it was made, in milliseconds since 1970; none if the text is not one that an
+            /// [`IdSource`] makes.
+            pub fn made_at(&self) -> Option<u64> {
+                made_at(&self.0)
             }
         }
 
@@ -147,7 +178,31 @@ mod tests {
         assert_eq!(&*IdSource::new(0).next(1), "00000000010000000000000000");
     }
 
+    #[test]
+    fn a_text_that_no_source_makes_has_no_time() {
+        for text in [
+            "",
+            "0000000000000000000000000",
+            "000000000000000000000000000",
+            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "01D0S0000000000000000000l1",
+            "../../../../../../etc/passw",
+            "0000000000000000000000000\u{e9}",
+        ] {
+            assert_eq!(made_at(text), None, "{text}");
+        }
+        assert_eq!(made_at("7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), Some((1 << 48) - 1));
+    }
+
     proptest! {
+        #[test]
+        fn an_id_tells_when_it_was_made(process: u64, time in 0u64..1 << 48) {
+            let id = CallId::from(IdSource::new(process).next(time));
+            prop_assert_eq!(id.made_at(), Some(time));
+            prop_assert!(*IdSource::first_at(time) <= *id.as_str());
+            prop_assert!(time == 0 || *IdSource::first_at(time - 1) < *id.as_str());
+        }
+
         #[test]
         fn ids_sort_by_time(process: u64, earlier in 0u64..1 << 47, gap in 1u64..1 << 40) {
             let source = IdSource::new(process);

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use api_node::config::ApiConfig;
+use api_node::config::{ApiConfig, CallsConfig};
 use hybrid_client::config::HybridConfig;
 use lb::config::LbConfig;
 use nodekit::config::{GrpcConfig, NodeConfig};
@@ -48,6 +48,7 @@ pub(crate) struct Configuration {
     pub(crate) grpc: GrpcConfig,
     pub(crate) hybrid: HybridConfig,
     pub(crate) api: ApiConfig,
+    pub(crate) calls: CallsConfig,
     pub(crate) lb: LbConfig,
     pub(crate) runner: RunnerConfig,
     pub(crate) effective: Effective,
@@ -80,7 +81,8 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
         read_file: Some(&|path| std::fs::read_to_string(path)),
     });
     let (node, grpc, hybrid) = (layers.load(), layers.load(), layers.load());
-    let (api, lb, runner) = (layers.load(), layers.load(), layers.load());
+    let (api, calls) = (layers.load(), layers.load());
+    let (lb, runner) = (layers.load(), layers.load());
     let effective = layers.finish()?;
     Ok(Configuration {
         kind,
@@ -88,6 +90,7 @@ pub(crate) fn load(from: &ConfigurationArgs) -> anyhow::Result<Configuration> {
         grpc,
         hybrid,
         api,
+        calls,
         lb,
         runner,
         effective,

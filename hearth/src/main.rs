@@ -42,6 +42,12 @@ enum Command {
     Deploy(cli::Deploy),
     /// Calls a function and prints its answer.
     Call(cli::Call),
+    /// Lists, shows and cancels calls.
+    #[command(subcommand)]
+    Calls(cli::Calls),
+    /// Lists, redrives and purges durable calls that were given up.
+    #[command(subcommand)]
+    DeadLetters(cli::DeadLetters),
     /// Makes a container image of one static binary, without a registry.
     Image(cli::Image),
     /// Waits until the server is ready.
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
             Command::Config(from) => configuration::show(&from),
             Command::Deploy(what) => cli::deploy(&url, what).await,
             Command::Call(what) => cli::call(&url, what).await,
+            Command::Calls(what) => cli::calls(&url, what).await,
+            Command::DeadLetters(what) => cli::dead_letters(&url, what).await,
             Command::Image(what) => cli::image(what).await,
             Command::Wait(what) => cli::wait(&url, what).await,
         }

@@ -49,6 +49,8 @@ settings! {
         FN_MAX_WAITING_CALLS: Int<u32> = "10000" => max_waiting_calls: u32;
         /// How long a call may take beyond waiting and its function's timeout, before its runner is given up.
         FN_EXECUTION_HEADROOM: Timeout = "360s" => execution_headroom: Option<Duration>;
+        /// Whether calls whose clients wait leave a record.
+        FN_RECORD_SYNC_CALLS: Bool = "true" => record_sync_calls: bool;
     }
 }
 

@@ -5,11 +5,15 @@
 
 mod call;
 mod content_type;
+mod durable;
 mod input;
 mod invoke;
+mod keyed;
+mod options;
+mod outcome;
 mod route;
 mod timings;
-mod trigger;
+mod way;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,22 +23,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use domain::{ApiError, CallId, ErrorCode, IdSource};
+use domain::call::new_call::DEFAULT_MAX_BODY;
+use domain::{ApiError, CallId, ErrorCode, IdSource, Timestamp};
 use futures_util::TryFutureExt as _;
 use http::header::{ALLOW, LOCATION};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use hybrid_client::CachedControlPlane;
+use hybrid_client::{CachedControlPlane, CallPlane};
 use nodekit::api_metrics::method_label;
 use nodekit::body::{self, Body, BodyError};
 use nodekit::error_response;
 use nodekit::request_id::RequestIds;
+use nodekit::trigger_headers as trigger;
 use tower::ServiceExt as _;
 
 use self::call::Caller;
 use self::route::Route;
+use self::way::Way;
 use crate::config::LbConfig;
 use crate::metrics::{Answer, FrontDoorMetrics};
+use crate::recorder::Recorder;
 use crate::runner::Runner;
+
+pub use self::keyed::CallTasks;
 
 static FN_CALL_ID: HeaderName = HeaderName::from_static("fn-call-id");
 
@@ -52,6 +62,33 @@ pub struct FrontDoorParts {
     pub request_ids: Option<RequestIds>,
     /// Where calls are counted.
     pub metrics: Arc<FrontDoorMetrics>,
+    /// Where durable calls are accepted and idempotency keys are known; without it, detached calls
+    /// go to a runner at once, and keys mean nothing.
+    pub calls: Option<Arc<dyn CallPlane>>,
+    /// Where calls whose clients wait are recorded, if they are.
+    pub recorder: Option<Recorder>,
+    /// The calls that go on without their clients.
+    pub tasks: CallTasks,
+    /// How much is kept of calls.
+    pub limits: CallLimits,
+}
+
+/// How much is kept of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Bytes of input that a durable call, and one with an idempotency key, may have.
+    pub max_body: usize,
+    /// Bytes of an answer that are kept for an idempotency key.
+    pub max_result: usize,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            max_body: DEFAULT_MAX_BODY,
+            max_result: 1 << 20,
+        }
+    }
 }
 
 /// The HTTP service of a front door, for [`nodekit::http_server`]. Limits of size and time are the
@@ -68,6 +105,7 @@ struct Shared {
     parts: FrontDoorParts,
     placement_timeout: Option<Duration>,
     detached_placement_timeout: Option<Duration>,
+    execution_headroom: Option<Duration>,
 }
 
 impl<F> FrontDoor<F> {
@@ -78,6 +116,7 @@ impl<F> FrontDoor<F> {
                 parts,
                 placement_timeout: config.placement_timeout,
                 detached_placement_timeout: config.detached_placement_timeout,
+                execution_headroom: config.execution_headroom,
             }),
             fallback,
         }
@@ -122,7 +161,7 @@ where
 }
 
 impl Shared {
-    async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
+    async fn answer(self: Arc<Self>, mut request: Request<Body>) -> Response<Body> {
         let arrived = Instant::now();
         let request_ids = self.parts.request_ids.as_ref();
         let request_id = request_ids.map(|ids| ids.assign(request.headers_mut(), || self.new_id()));
@@ -137,8 +176,8 @@ impl Shared {
                 }
                 match self.parts.targets.target_by_fn(fn_id).await {
                     Ok(target) => {
-                        Caller::new(self, target, request_id, arrived)
-                            .invoke(request, account)
+                        Caller::new(&self, target, Way::Invoke, request_id, arrived)
+                            .answer(None, request, account)
                             .await
                     }
                     Err(error) => account.finish_error(&error),
@@ -152,8 +191,8 @@ impl Shared {
                 let account = self.account(template, method, arrived);
                 match self.parts.targets.target_by_trigger(app_name, source).await {
                     Ok(target) => {
-                        Caller::new(self, target, request_id, arrived)
-                            .trigger(request, account)
+                        Caller::new(&self, target, Way::Trigger, request_id, arrived)
+                            .answer(Some(source), request, account)
                             .await
                     }
                     Err(error) => account.finish_error(&error),
@@ -192,12 +231,7 @@ impl Shared {
     }
 
     fn new_id(&self) -> Arc<str> {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        // A clock before 1970 costs the ids their order and nothing else.
-        let millis = since_epoch.map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        });
-        self.parts.ids.next(millis)
+        self.parts.ids.next(unix_millis())
     }
 }
 
@@ -251,6 +285,19 @@ impl Drop for Account {
         let answer = Answer::error(&code.into());
         self.metrics.answer(self.path, self.method, answer, elapsed);
     }
+}
+
+/// The wall clock. One before 1970 costs the ids their order and nothing else.
+fn unix_millis() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// The same as a point in time.
+fn timestamp(unix_millis: u64) -> Timestamp {
+    Timestamp::from_unix_millis(i64::try_from(unix_millis).unwrap_or(i64::MAX))
 }
 
 fn bare(status: StatusCode) -> Response<Body> {

@@ -7,14 +7,16 @@ pub mod management;
 pub mod metrics;
 pub mod placed_runner;
 pub mod placement;
+pub mod recorder;
 pub mod remote;
 pub mod runner;
 pub mod runners;
 pub mod simulator;
 
-pub use front_door::{FrontDoor, FrontDoorParts};
-pub use metrics::{FrontDoorMetrics, PlacerMetrics};
+pub use front_door::{CallLimits, CallTasks, FrontDoor, FrontDoorParts};
+pub use metrics::{FrontDoorMetrics, PlacerMetrics, RecorderMetrics};
 pub use placed_runner::PlacedRunner;
+pub use recorder::{Recorder, RecorderTask};
 pub use runner::Runner;
 
 mod go_duration;

@@ -4,6 +4,7 @@
 //! a list, FDK versions and the sum of all series by number.
 
 mod placer;
+mod recorder;
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -16,6 +17,7 @@ use nodekit::exchange::CallTimings;
 use nodekit::metrics::{Histogram, Metrics, buckets};
 
 pub use placer::PlacerMetrics;
+pub use recorder::RecorderMetrics;
 
 static FN_FDK_VERSION: HeaderName = HeaderName::from_static("fn-fdk-version");
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::{ApiError, CallId, FnSpec, SlotKey};
+use domain::{ApiError, CallId, FnSpec, SlotKey, TriggerId};
 use http::HeaderMap;
 
 use crate::body::Body;
@@ -16,15 +16,23 @@ pub struct Target {
     pub spec: Arc<FnSpec>,
     /// The key under which its calls share containers.
     pub slot_key: SlotKey,
+    /// The trigger through which it was found.
+    pub trigger_id: Option<TriggerId>,
 }
 
 impl Target {
     /// Computes the slot key of `spec`.
     pub fn new(spec: FnSpec) -> Arc<Self> {
+        Self::through(None, spec)
+    }
+
+    /// The same, found through a trigger.
+    pub fn through(trigger_id: Option<TriggerId>, spec: FnSpec) -> Arc<Self> {
         let slot_key = spec.slot_key();
         Arc::new(Self {
             spec: Arc::new(spec),
             slot_key,
+            trigger_id,
         })
     }
 }

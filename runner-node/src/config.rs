@@ -87,6 +87,12 @@ settings! {
         FN_STATE_INTERVAL_MSECS: Millis = "20" => state_interval_msecs: Option<Duration>;
         /// Longest time between two such updates: a load balancer that hears nothing for longer takes the runner for lost.
         FN_STATE_HEARTBEAT_MSECS: Millis = "1000" => state_heartbeat_msecs: Option<Duration>;
+        /// No more durable calls are asked for while so many hundredths of memory or CPU are held by containers at work.
+        FN_ASYNC_HIGH_WATER: Int<u64> = "80" => async_high_water: u64;
+        /// Most durable calls that are in hand at a time; 0 is two for each 128 MiB of memory, 4 to 256.
+        FN_ASYNC_MAX_CALLS: Int<u32> = "0" => async_max_calls: u32;
+        /// Longest time that a durable call waits here for a container before it is given back.
+        FN_ASYNC_WAIT_MSECS: Millis = "30000" => async_wait_msecs: Option<Duration>;
         /// Accept images that declare a volume.
         FN_IMAGE_ENABLE_VOLUME: Bool = "false" => image_enable_volume: bool;
     }

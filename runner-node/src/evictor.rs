@@ -16,12 +16,17 @@
 //! true; otherwise it was evicted, and its slot is thrown away. So a call and an eviction never
 //! have it both, and the one that comes first wins. The evictor takes no lock of the slot queue.
 //!
+//! A launch that has waited for long, while no container of another function becomes idle, is
+//! [hungry](Evictor::hunger). Then a container of another function is evicted at the end of its call
+//! ([`Registration::yields`]), before the next call of its own function gets it: a function whose
+//! calls never pause cannot keep a full node for itself.
+//!
 //! An evicted container learns of it through [`Registration::evicted`], ends, gives back its resource
 //! token, and only then drops its registration: that is what the [`Eviction`] waits for, so that
 //! who asked looks again when the capacity is really free.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -46,6 +51,21 @@ struct Shared {
     containers: Mutex<Containers>,
     searches: AtomicUsize,
     idled: Notify,
+    /// Launches that have waited for long, the oldest first. Its length is beside it, for the path
+    /// of a call.
+    hungers: Mutex<Vec<Hunger>>,
+    hungry: AtomicUsize,
+    hungers_changed: Notify,
+    next_hunger: AtomicU64,
+}
+
+/// A launch that has waited for long.
+#[derive(Debug)]
+struct Hunger {
+    number: u64,
+    slot_key: SlotKey,
+    /// What no container has given up for it yet.
+    missing: Resources,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +178,61 @@ impl Evictor {
         Some(Eviction { count, victims })
     }
 
+    /// Asks containers of other functions than `own_key` to go at the end of their calls, until what
+    /// they held covers `missing`, or the answer is dropped. What is being evicted counts.
+    pub(crate) fn hunger(&self, own_key: &SlotKey, missing: Resources) -> Hungry<'_> {
+        let leaving = {
+            let containers = self.shared.containers();
+            let evicted = containers.registered.values();
+            let evicted = evicted.filter(|entry| *entry.state() == State::Evicted);
+            evicted.fold(Resources::default(), |sum, entry| {
+                sum.saturating_add(entry.held)
+            })
+        };
+        let number = self.shared.next_hunger.fetch_add(1, Ordering::Relaxed);
+        let mut hungers = self.shared.hungers();
+        hungers.push(Hunger {
+            number,
+            slot_key: *own_key,
+            missing: missing.saturating_sub(leaving),
+        });
+        self.shared.hungry.store(hungers.len(), Ordering::SeqCst);
+        drop(hungers);
+        self.shared.hungers_changed.notify_waiters();
+        Hungry {
+            shared: &self.shared,
+            number,
+        }
+    }
+
+    /// Waits until a launch of another function than `own_key` is hungry.
+    pub(crate) async fn others_hungry(&self, own_key: &SlotKey) {
+        loop {
+            let changed = self.shared.hungers_changed.notified();
+            if self
+                .shared
+                .hungers()
+                .iter()
+                .any(|hunger| hunger.slot_key != *own_key)
+            {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What idle containers hold, which others could have.
+    pub(crate) fn evictable(&self) -> Resources {
+        let containers = self.shared.containers();
+        let idle = containers
+            .registered
+            .values()
+            .filter(|entry| matches!(*entry.state(), State::Idle { .. }));
+        idle.fold(Resources::default(), |sum, entry| {
+            sum.saturating_add(entry.held)
+        })
+    }
+
     /// Watches for containers that become idle, for as long as somebody looks for victims.
     pub(crate) fn search(&self) -> Search<'_> {
         self.shared.searches.fetch_add(1, Ordering::SeqCst);
@@ -172,6 +247,10 @@ impl Shared {
         self.containers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hungers(&self) -> MutexGuard<'_, Vec<Hunger>> {
+        self.hungers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -214,6 +293,32 @@ impl Registration {
             *state = State::Busy;
         }
         idle
+    }
+
+    /// The container, which is busy, has ended a call. If a launch of another function is hungry, the
+    /// container is evicted now, and must not take another call.
+    pub(crate) fn yields(&self) -> bool {
+        if self.shared.hungry.load(Ordering::SeqCst) == 0 || self.entry.held.is_zero() {
+            return false;
+        }
+        {
+            let mut hungers = self.shared.hungers();
+            let own = self.entry.slot_key;
+            let Some(hunger) = hungers
+                .iter_mut()
+                .find(|hunger| hunger.slot_key != own && !hunger.missing.is_zero())
+            else {
+                return false;
+            };
+            let mut state = self.entry.state();
+            if *state != State::Busy {
+                return false;
+            }
+            *state = State::Evicted;
+            hunger.missing = hunger.missing.saturating_sub(self.entry.held);
+        }
+        self.entry.evicted.cancel();
+        true
     }
 
     /// Waits until the container is evicted. May be called again.
@@ -280,6 +385,20 @@ impl Search<'_> {
 impl Drop for Search<'_> {
     fn drop(&mut self) {
         self.shared.searches.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A launch that has waited for long; until it is dropped.
+pub(crate) struct Hungry<'a> {
+    shared: &'a Shared,
+    number: u64,
+}
+
+impl Drop for Hungry<'_> {
+    fn drop(&mut self) {
+        let mut hungers = self.shared.hungers();
+        hungers.retain(|hunger| hunger.number != self.number);
+        self.shared.hungry.store(hungers.len(), Ordering::SeqCst);
     }
 }
 

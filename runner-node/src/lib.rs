@@ -1,5 +1,5 @@
-//! The runner: an agent that keeps containers hot and runs calls in them, and the drivers that make
-//! containers.
+//! The runner: an agent that keeps containers hot and runs calls in them, the drivers that make
+//! containers, and the loop that runs durable calls.
 
 pub mod agent;
 pub mod config;
@@ -9,5 +9,6 @@ pub mod grpc;
 pub mod metrics;
 pub mod resources;
 pub mod stream;
+pub mod work;
 
 pub use agent::Agent;

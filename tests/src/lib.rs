@@ -10,6 +10,8 @@
 
 pub mod authority;
 pub mod binary;
+#[path = "../../api-node/tests/support/rabbitmq.rs"]
+pub mod broker;
 pub mod client;
 pub mod cluster;
 pub mod engine;

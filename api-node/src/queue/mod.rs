@@ -4,8 +4,20 @@
 //! `amqp` keeps the messages in RabbitMQ; `embedded` keeps them in this process, for one API node
 //! without a broker. Both pass the same contract suite.
 
+mod amqp;
+mod embedded;
+mod metrics;
+mod open;
+
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 use domain::ApiError;
+
+pub use embedded::EmbeddedQueue;
+pub use metrics::QueueMetrics;
+pub use open::{AddressError, OpenError, OpenOptions, open};
 
 use crate::store::Doorbell;
 
@@ -25,6 +37,12 @@ pub trait Queue: Send + Sync + 'static {
 
     /// Whether the broker can be reached; for readiness and metrics.
     fn is_up(&self) -> bool;
+
+    /// Whether its messages end with this process: the store has to ring again for all of them when the
+    /// process is started anew.
+    fn forgets(&self) -> bool {
+        false
+    }
 
     /// Ends the connection; consumers get nothing more.
     async fn close(&self);

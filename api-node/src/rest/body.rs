@@ -15,7 +15,7 @@ use super::reply::Failure;
 use super::state::{ApiSettings, ApiState};
 
 /// The longest body of the API in bytes, however large those of calls may be: a hundred annotations of the largest size are 64 KiB.
-const MAX_BODY_BYTES: usize = 1 << 20;
+pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// A JSON object read as a `T`.
 pub(super) struct JsonObject<T>(pub(super) T);
@@ -24,22 +24,26 @@ impl<T: DeserializeOwned> FromRequest<ApiState> for JsonObject<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &ApiState) -> Result<Self, Failure> {
-        let bytes = read(request, &state.settings).await?;
+        let bytes = read(request, &state.settings, MAX_BODY_BYTES).await?;
         Ok(Self(parse(&bytes)?))
     }
 }
 
-/// The whole body, within the limits of the API. `FN_MAX_REQUEST_SIZE` is the listener's to keep.
-async fn read(request: Request, settings: &ApiSettings) -> Result<Bytes, ApiError> {
+/// The whole body, up to `most` bytes. `FN_MAX_REQUEST_SIZE` is the listener's to keep.
+pub(super) async fn read(
+    request: Request,
+    settings: &ApiSettings,
+    most: usize,
+) -> Result<Bytes, ApiError> {
     if let Some(length) = content_length(&request)
-        && length > MAX_BODY_BYTES as u64
+        && length > most as u64
     {
         return Err(ApiError::with_message(
             ErrorCode::RequestTooLarge,
-            format!("Content-Length too large for this server, {length} > max {MAX_BODY_BYTES}"),
+            format!("Content-Length too large for this server, {length} > max {most}"),
         ));
     }
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+    let body = Limited::new(request.into_body(), most).collect();
     match tokio::time::timeout(settings.body_timeout, body).await {
         Err(_) => Err(ErrorCode::RequestBodyTimeout.into()),
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -58,7 +62,8 @@ fn content_length(request: &Request) -> Option<u64> {
         .ok()
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+/// Reads a `T` by the rules of the API.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let invalid = || ApiError::from(ErrorCode::InvalidJson);
     let Ok(Value::Object(mut object)) = serde_json::from_slice(bytes) else {
         return Err(invalid());

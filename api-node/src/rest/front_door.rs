@@ -26,7 +26,7 @@ const TRIGGER_METHODS: [(HttpMethod, &str); 7] = [
 const CALL_ERRORS: &[(ErrorCode, &str)] = &[
     (
         ErrorCode::RequestBodyBroken,
-        "The body broke, or the function can never run here.",
+        "The body broke, an option is none, or the function can never run here.",
     ),
     (
         ErrorCode::FnNotFound,
@@ -37,8 +37,16 @@ const CALL_ERRORS: &[(ErrorCode, &str)] = &[
         "The body was not received in time.",
     ),
     (
+        ErrorCode::IdempotencyKeyInUse,
+        "A call with this idempotency key is being made, or its answer was too large to be kept.",
+    ),
+    (
         ErrorCode::RequestTooLarge,
         "The body is larger than this server takes.",
+    ),
+    (
+        ErrorCode::IdempotencyKeyReused,
+        "The idempotency key was used with another request.",
     ),
     (ErrorCode::Internal, "The server failed."),
     (
@@ -49,7 +57,10 @@ const CALL_ERRORS: &[(ErrorCode, &str)] = &[
         ErrorCode::FunctionFailed,
         "The function, its image or its container failed.",
     ),
-    (ErrorCode::ServerBusy, "There is no room for the call now."),
+    (
+        ErrorCode::ServerBusy,
+        "There is no room for the call now, or a durable call cannot be committed.",
+    ),
     (
         ErrorCode::CallTimeout,
         "The function, or getting it ready, took too long.",
@@ -91,18 +102,10 @@ fn invoke() -> Operation {
             .summary(Some("Calls a function."))
             .description(Some("The status is 200 whenever the function answered; its own status is in `Fn-Http-Status`."))
             .parameter(segment("fn_id", "The function."))
-            .parameter(
-                ParameterBuilder::new()
-                    .name("Fn-Invoke-Type")
-                    .parameter_in(ParameterIn::Header)
-                    .required(Required::False)
-                    .description(Some("`detached` answers when the execution starts and discards the output."))
-                    .schema(Some(text().enum_values(Some(["sync", "detached"]))))
-                    .build(),
-            )
+            .parameters(Some(call_headers()))
             .request_body(Some(any_body()))
             .response("200", answered("The function's answer."))
-            .response("202", with_call_id("A detached call has started.").build()),
+            .response("202", accepted()),
     )
 }
 
@@ -112,8 +115,9 @@ fn trigger(operation: &str, parameters: &[Parameter]) -> PathItem {
             .tag("invoke")
             .operation_id(Some(format!("{operation}By{name}")))
             .summary(Some("Calls the function behind an HTTP trigger."))
-            .parameters(Some(parameters.iter().cloned()))
+            .parameters(Some(parameters.iter().cloned().chain(call_headers())))
             .request_body(Some(any_body()))
+            .response("202", accepted())
             .response(
                 "default",
                 answered("The function's answer, with the status it chose."),
@@ -125,6 +129,91 @@ fn trigger(operation: &str, parameters: &[Parameter]) -> PathItem {
         .fold(PathItem::builder(), |item, (method, operation)| {
             item.operation(method, operation)
         })
+        .build()
+}
+
+/// The headers that say who waits for a call, and what is asked of a durable one.
+const CALL_HEADERS: [(&str, &str); 10] = [
+    (
+        "Fn-Invoke-Type",
+        "`detached` hands in a durable call (on a server that keeps no calls: answers when the execution starts, and discards the output).",
+    ),
+    ("Prefer", "`respond-async` hands in a durable call, too."),
+    (
+        "Idempotency-Key",
+        "Requests for one function with one key make one call; 1 to 255 bytes.",
+    ),
+    (
+        "Fn-Call-Delay",
+        "Durable calls: seconds before it may run, at most 1209600.",
+    ),
+    (
+        "Fn-Call-Run-At",
+        "Durable calls: when it may run, as RFC 3339 has it; not together with a delay.",
+    ),
+    (
+        "Fn-Call-Expiry",
+        "Durable calls: seconds, 1 to 1209600, after which it is given up, counted from when it may run; 21600 when absent.",
+    ),
+    (
+        "Fn-Call-Priority",
+        "Durable calls: 0 to 9; higher ones go first; 0 when absent.",
+    ),
+    (
+        "Fn-Call-Max-Attempts",
+        "Durable calls: 1 to 100; 3 when absent.",
+    ),
+    (
+        "Fn-Call-Callback-Url",
+        "Durable calls: where the outcome is posted to.",
+    ),
+    (
+        "Fn-Call-Tags",
+        "Durable calls: words to find it by, as `name=value`, with commas between them.",
+    ),
+];
+
+fn call_headers() -> impl Iterator<Item = Parameter> {
+    CALL_HEADERS.into_iter().map(|(name, description)| {
+        let schema = match name {
+            "Fn-Invoke-Type" => text().enum_values(Some(["sync", "detached"])),
+            _ => text(),
+        };
+        ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Header)
+            .required(Required::False)
+            .description(Some(description))
+            .schema(Some(schema))
+            .build()
+    })
+}
+
+/// The answer to a durable call, and to one that was detached.
+fn accepted() -> Response {
+    let header = |description: &str| {
+        HeaderBuilder::new()
+            .schema(Some(text()))
+            .description(Some(description))
+            .build()
+    };
+    let document = ObjectBuilder::new()
+        .property("call_id", text().description(Some("Names the call.")))
+        .required("call_id");
+    with_call_id("The durable call is committed; without a body: the detached call has started.")
+        .header("Location", header("The path of the durable call."))
+        .header(
+            "Preference-Applied",
+            header("`respond-async`, if that was preferred."),
+        )
+        .header(
+            "Idempotent-Replayed",
+            header("`true` if the idempotency key was known."),
+        )
+        .content(
+            "application/json",
+            ContentBuilder::new().schema(Some(document)).build(),
+        )
         .build()
 }
 

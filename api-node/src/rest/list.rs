@@ -31,14 +31,15 @@ pub(super) struct PageQuery {
 
 impl ListQuery {
     fn parse(query: &str) -> Self {
-        let mut list = Self::default();
+        let mut list = Self {
+            page: PageQuery::parse(query),
+            ..Self::default()
+        };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let field = match &*name {
                 "app_id" => &mut list.app_id,
                 "fn_id" => &mut list.fn_id,
                 "name" => &mut list.name,
-                "cursor" => &mut list.page.cursor,
-                "per_page" => &mut list.page.per_page,
                 _ => continue,
             };
             if !value.is_empty() && field.is_none() {
@@ -58,6 +59,30 @@ impl ListQuery {
 }
 
 impl PageQuery {
+    /// Reads the two parameters, and no other.
+    pub(super) fn parse(query: &str) -> Self {
+        let mut page = Self::default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let field = match &*name {
+                "cursor" => &mut page.cursor,
+                "per_page" => &mut page.per_page,
+                _ => continue,
+            };
+            if !value.is_empty() && field.is_none() {
+                *field = Some(value.into_owned());
+            }
+        }
+        page
+    }
+
+    /// The page behind a cursor.
+    pub(super) fn after(cursor: Option<String>) -> Self {
+        Self {
+            cursor,
+            per_page: None,
+        }
+    }
+
     /// The page that is asked for.
     ///
     /// # Errors
@@ -85,16 +110,21 @@ pub(super) struct List<T> {
     /// Where the next page starts; absent when this page is not full.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
-    /// Ordered by name.
+    /// Ordered by name; calls, newest first.
     items: Vec<T>,
 }
 
 impl<T> List<T> {
     /// A page without items.
     pub(super) fn empty() -> Self {
+        Self::whole(Vec::new())
+    }
+
+    /// All that there is.
+    pub(super) fn whole(items: Vec<T>) -> Self {
         Self {
             next_cursor: None,
-            items: Vec::new(),
+            items,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The REST API v2 (spec/01): apps, functions and triggers over HTTP.
+//! The REST API v2 (spec/01): apps, functions, triggers and calls over HTTP.
 //!
 //! Handlers parse, call the [`Store`](crate::Store) and render. What holds for every request (bodies,
 //! request ids, metrics, wrong paths) has a file of its own beside them. Limits and panics are the
@@ -71,9 +71,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(apps::get_for_runner))
         .routes(routes!(fns::list, fns::create))
         .routes(routes!(fns::get, fns::update, fns::delete))
-        .routes(routes!(calls::list))
-        .routes(routes!(calls::get))
-        .routes(routes!(calls::log))
+        .merge(calls::routes())
         .routes(routes!(triggers::list, triggers::create))
         .routes(routes!(triggers::get, triggers::update, triggers::delete));
     triggers::route_by_source(documented)

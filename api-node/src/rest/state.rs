@@ -5,10 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::IdSource;
+use domain::call::new_call::DEFAULT_MAX_BODY;
 use nodekit::admin_routes::AdminRoutes;
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::request_id::RequestIds;
 
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::Calls;
 use crate::store::Store;
 
 /// Whether `/invoke` and `/t` are served by the same listener, and so belong into its document.
@@ -36,6 +40,8 @@ pub struct ApiSettings {
     pub cors_headers: Vec<String>,
     /// The header that carries request ids (`FN_RID_HEADER`); off when absent.
     pub request_ids: Option<RequestIds>,
+    /// `FN_MAX_CALL_BODY`: the largest input of a durable call, in bytes.
+    pub max_call_body: usize,
     /// Whether the document describes `/invoke` and `/t`.
     pub front_door: FrontDoor,
 }
@@ -49,6 +55,7 @@ impl Default for ApiSettings {
             cors_origins: Vec::new(),
             cors_headers: Vec::new(),
             request_ids: None,
+            max_call_body: DEFAULT_MAX_BODY,
             front_door: FrontDoor::Elsewhere,
         }
     }
@@ -67,6 +74,10 @@ pub struct ApiState {
     pub metrics: ApiMetrics,
     /// What every node serves.
     pub admin: AdminRoutes,
+    /// The calls that are kept, on a server that keeps some.
+    pub calls: Option<Calls>,
+    /// Ends answers that would go on, as those that follow a log, when this server ends.
+    pub stop: CancellationToken,
 }
 
 impl ApiState {

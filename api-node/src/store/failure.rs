@@ -12,6 +12,8 @@ pub(super) enum Failure {
     Refused(ApiError),
     /// The database refused it, or did not answer.
     Sql(sqlx::Error),
+    /// What one statement had shown was gone when the next one looked.
+    LostRace,
 }
 
 impl From<ErrorCode> for Failure {
@@ -56,8 +58,10 @@ impl Failure {
     /// Whether the same transaction may well succeed when it is run again at once: it lost a race
     /// against another one, and looks at the outcome of that race then.
     pub(super) fn lost_a_race(&self) -> bool {
-        let Self::Sql(sqlx::Error::Database(error)) = self else {
-            return false;
+        let error = match self {
+            Self::Sql(sqlx::Error::Database(error)) => error,
+            Self::LostRace => return true,
+            _ => return false,
         };
         // A parent that was there when it was checked, and is gone when it is referred to.
         error.is_foreign_key_violation()
@@ -70,6 +74,7 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let error = match failure {
             Failure::Refused(error) => return error,
+            Failure::LostRace => return ErrorCode::StoreUnavailable.into(),
             Failure::Sql(error) => error,
         };
         if let Some(code) = duplicate(&error) {

@@ -1,8 +1,10 @@
-//! Where apps, functions and triggers are kept (spec/09), and what a cluster knows of its nodes. A store applies the rules of `domain` and
+//! Where apps, functions, triggers and calls are kept (spec/09), and what a cluster knows of its nodes. A store applies the rules of `domain` and
 //! its own constraints in one transaction: no update is lost, and a race for one name has one winner.
 
 mod apps;
+mod call_logs;
 mod call_store;
+mod calls;
 mod failure;
 mod feed;
 mod fns;
@@ -20,7 +22,7 @@ mod triggers;
 mod url;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_trait::async_trait;
 use domain::{
@@ -28,6 +30,8 @@ use domain::{
     PageRequest, Trigger, TriggerDraft, TriggerId, TriggerKind, TriggerPatch,
 };
 use tokio::sync::broadcast;
+
+use crate::logs::LogParts;
 
 pub use call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
@@ -58,12 +62,12 @@ pub struct TriggerFilter {
     pub name: Option<String>,
 }
 
-/// A store of apps, functions and triggers. Ids and times are made by the store's own sources.
+/// A store of apps, functions, triggers and calls. Ids and times are made by the store's own sources.
 ///
 /// Errors are those of the tables in spec/01 1.3 to 1.6, `StoreUnavailable` when the database
 /// cannot be reached, and `Internal`.
 #[async_trait]
-pub trait Store: Registry {
+pub trait Store: Registry + CallStore + LogParts {
     /// Validates and inserts an app.
     async fn create_app(&self, draft: AppDraft) -> Result<App, ApiError>;
     /// The app with this id.

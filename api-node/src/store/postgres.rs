@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, Transaction};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -14,7 +14,7 @@ use super::feed::Feed;
 use super::listener::{self, CHANNEL};
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
-use super::session::{Arg, Database, Record, Session};
+use super::session::{Arg, Database, Record, Session, Sql, bind};
 
 const MAX_CONNECTIONS: u32 = 16;
 /// How long a request waits for a connection: with what a request does besides, a database that is
@@ -39,6 +39,14 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 2,
         sql: include_str!("migrations/postgres/0002_runners_lb_nodes.sql"),
+    },
+    Migration {
+        version: 3,
+        sql: include_str!("migrations/postgres/0003_calls.sql"),
+    },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/postgres/0004_call_logs.sql"),
     },
 ];
 /// A minute for another server that migrates, no limit for a migration itself.
@@ -126,6 +134,13 @@ impl Database for PostgresDatabase {
     }
 }
 
+/// Text holds no NUL here, so that nothing can be equal to a text that does; the server would call
+/// it an error.
+fn never_equal(args: &[Arg<'_>]) -> bool {
+    args.iter()
+        .any(|arg| matches!(arg, Arg::Text(text) if text.contains('\0')))
+}
+
 impl Session for PgConnection {
     const ROW_LOCKS: bool = true;
     const NOW: &'static str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
@@ -135,29 +150,32 @@ impl Session for PgConnection {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<T>, sqlx::Error> {
-        // Text holds no NUL here, so that nothing can be equal to a text that does; the server
-        // would call it an error.
-        let unequal = |arg: &Arg<'_>| matches!(arg, Arg::Text(text) if text.contains('\0'));
-        if args.iter().any(unequal) {
+        if never_equal(args) {
             return Ok(Vec::new());
         }
-        let query = args
-            .iter()
-            .fold(sqlx::query_as(sql), |query, arg| match *arg {
-                Arg::Text(text) => query.bind(text),
-                Arg::Nullable(text) => query.bind(text),
-                Arg::Int(number) => query.bind(number),
-            });
+        let query = bind!(sqlx::query_as(sql), args);
+        query.fetch_all(self).await
+    }
+
+    async fn rows_of_built<T: Record>(
+        &mut self,
+        sql: String,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<T>, sqlx::Error> {
+        if never_equal(args) {
+            return Ok(Vec::new());
+        }
+        let query = bind!(sqlx::query_as(AssertSqlSafe(sql)), args);
         query.fetch_all(self).await
     }
 
     async fn execute(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<(), sqlx::Error> {
-        let query = args.iter().fold(sqlx::query(sql), |query, arg| match *arg {
-            Arg::Text(text) => query.bind(text),
-            Arg::Nullable(text) => query.bind(text),
-            Arg::Int(number) => query.bind(number),
-        });
+        let query = bind!(sqlx::query(sql), args);
         query.execute(self).await.map(drop)
+    }
+
+    fn words(sql: Sql) -> &'static str {
+        sql.postgres
     }
 
     async fn notify(&mut self, payload: &str) -> Result<(), sqlx::Error> {

@@ -83,7 +83,7 @@ pub(super) fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("maps with text keys always serialise")
 }
 
-fn json<T: DeserializeOwned>(column: &'static str, text: String) -> Result<T, Error> {
+pub(super) fn json<T: DeserializeOwned>(column: &'static str, text: String) -> Result<T, Error> {
     serde_json::from_str(&text).map_err(|error| unreadable(column, error))
 }
 
@@ -91,7 +91,10 @@ fn shape(text: Option<String>) -> Result<Option<Shape>, Error> {
     Shape::parse(text.as_deref().unwrap_or("")).map_err(|error| unreadable("shape", error))
 }
 
-fn unreadable(column: &str, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn unreadable(
+    column: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
     Error::ColumnDecode {
         index: column.to_owned(),
         source: Box::new(source),

@@ -19,6 +19,28 @@ pub(super) enum Arg<'a> {
     Nullable(Option<&'a str>),
     /// A number.
     Int(i64),
+    /// Bytes.
+    Bytes(&'a [u8]),
+}
+
+/// Binds parameters to a query of either driver.
+macro_rules! bind {
+    ($query:expr, $args:expr) => {
+        $args.iter().fold($query, |query, arg| match *arg {
+            Arg::Text(text) => query.bind(text),
+            Arg::Nullable(text) => query.bind(text),
+            Arg::Int(number) => query.bind(number),
+            Arg::Bytes(bytes) => query.bind(bytes),
+        })
+    };
+}
+pub(super) use bind;
+
+/// A statement, in the words of each database where they differ.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sql {
+    pub sqlite: &'static str,
+    pub postgres: &'static str,
 }
 
 /// A row that can be read from every database.
@@ -55,6 +77,13 @@ pub(super) trait Session: Send {
         args: &[Arg<'_>],
     ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
 
+    /// Runs a statement that was put together of texts of the program alone.
+    fn rows_of_built<T: Record>(
+        &mut self,
+        sql: String,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send;
+
     /// Runs a statement that returns nothing.
     fn execute(
         &mut self,
@@ -77,6 +106,27 @@ pub(super) trait Session: Send {
     /// Tells the other processes on this database, if and when the transaction commits. Nothing
     /// where there is no such way.
     fn notify(&mut self, payload: &str) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// The words of this database.
+    fn words(sql: Sql) -> &'static str;
+
+    /// Runs a statement that every database says in its own words, and returns its rows.
+    fn dialect_rows<T: Record>(
+        &mut self,
+        sql: Sql,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<Vec<T>, sqlx::Error>> + Send {
+        self.rows(Self::words(sql), args)
+    }
+
+    /// The same for one that returns nothing.
+    fn dialect_execute(
+        &mut self,
+        sql: Sql,
+        args: &[Arg<'_>],
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        self.execute(Self::words(sql), args)
+    }
 
     /// The first row of a statement.
     fn row<T: Record>(

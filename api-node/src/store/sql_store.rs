@@ -16,6 +16,7 @@ use sqlx::Transaction;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
+use super::calls::Snapshots;
 use super::failure::Failure;
 use super::feed::{Feed, News};
 use super::open::Clock;
@@ -37,6 +38,7 @@ const PING: &str = "SELECT version FROM schema_migrations";
 pub(super) struct SqlStore<D> {
     pub(super) database: D,
     pub(super) feed: Feed,
+    pub(super) snapshots: Snapshots,
     ids: Arc<IdSource>,
     clock: Clock,
 }
@@ -46,6 +48,7 @@ impl<D: Database> SqlStore<D> {
         Self {
             database,
             feed,
+            snapshots: Snapshots::default(),
             ids,
             clock,
         }
@@ -449,7 +452,7 @@ fn after(page: &PageRequest) -> &str {
     after.split('\0').next().unwrap_or_default()
 }
 
-fn limit(page: &PageRequest) -> i64 {
+pub(super) fn limit(page: &PageRequest) -> i64 {
     i64::try_from(page.per_page).unwrap_or(i64::MAX - 1)
 }
 

@@ -9,7 +9,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -17,7 +17,7 @@ use super::failure::is_busy;
 use super::feed::Feed;
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
-use super::session::{Arg, Database, Record, Session};
+use super::session::{Arg, Database, Record, Session, Sql, bind};
 
 /// How long a statement waits for the lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,6 +41,14 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         version: 2,
         sql: include_str!("migrations/sqlite/0002_runners_lb_nodes.sql"),
+    },
+    Migration {
+        version: 3,
+        sql: include_str!("migrations/sqlite/0003_calls.sql"),
+    },
+    Migration {
+        version: 4,
+        sql: include_str!("migrations/sqlite/0004_call_logs.sql"),
     },
 ];
 
@@ -120,23 +128,26 @@ impl Session for SqliteConnection {
         sql: &'static str,
         args: &[Arg<'_>],
     ) -> Result<Vec<T>, sqlx::Error> {
-        let query = args
-            .iter()
-            .fold(sqlx::query_as(sql), |query, arg| match *arg {
-                Arg::Text(text) => query.bind(text),
-                Arg::Nullable(text) => query.bind(text),
-                Arg::Int(number) => query.bind(number),
-            });
+        let query = bind!(sqlx::query_as(sql), args);
+        query.fetch_all(self).await
+    }
+
+    async fn rows_of_built<T: Record>(
+        &mut self,
+        sql: String,
+        args: &[Arg<'_>],
+    ) -> Result<Vec<T>, sqlx::Error> {
+        let query = bind!(sqlx::query_as(AssertSqlSafe(sql)), args);
         query.fetch_all(self).await
     }
 
     async fn execute(&mut self, sql: &'static str, args: &[Arg<'_>]) -> Result<(), sqlx::Error> {
-        let query = args.iter().fold(sqlx::query(sql), |query, arg| match *arg {
-            Arg::Text(text) => query.bind(text),
-            Arg::Nullable(text) => query.bind(text),
-            Arg::Int(number) => query.bind(number),
-        });
+        let query = bind!(sqlx::query(sql), args);
         query.execute(self).await.map(drop)
+    }
+
+    fn words(sql: Sql) -> &'static str {
+        sql.sqlite
     }
 
     async fn notify(&mut self, _payload: &str) -> Result<(), sqlx::Error> {

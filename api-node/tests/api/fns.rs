@@ -231,7 +231,7 @@ async fn update_merges() {
 }
 
 #[tokio::test]
-async fn call_records_are_gone() {
+async fn call_records_are_gone_on_a_server_that_keeps_none() {
     let api = Api::start().await;
     for path in [
         "/v2/fns/f/calls",
@@ -240,5 +240,21 @@ async fn call_records_are_gone() {
     ] {
         let answer = api.get(path).await;
         assert_eq!((answer.status, answer.text.as_str()), (410, ""), "{path}");
+    }
+    for (method, path) in [
+        (Method::POST, "/v2/fns/f/calls"),
+        (Method::GET, "/v2/calls"),
+        (Method::POST, "/v2/calls/cancel"),
+        (Method::GET, "/v2/calls/c"),
+        (Method::DELETE, "/v2/calls/c"),
+        (Method::GET, "/v2/calls/c/attempts"),
+        (Method::GET, "/v2/calls/c/result"),
+        (Method::GET, "/v2/calls/c/log"),
+        (Method::GET, "/v2/dead-letters"),
+        (Method::DELETE, "/v2/dead-letters"),
+        (Method::POST, "/v2/dead-letters/redrive"),
+    ] {
+        let answer = api.send(method, path, &[], "").await;
+        answer.refused(410, "Call records are not available on this server");
     }
 }

@@ -31,7 +31,9 @@ async fn unknown_paths_and_wrong_verbs() {
         (Method::DELETE, "/v2/fns"),
         (Method::POST, "/v2/triggers/t"),
         (Method::POST, "/version"),
-        (Method::POST, "/v2/fns/f/calls"),
+        (Method::PUT, "/v2/fns/f/calls"),
+        (Method::POST, "/v2/calls/c"),
+        (Method::DELETE, "/v2/calls"),
         (Method::POST, "/v2/runner/apps/a/triggerBySource/http//s"),
         (Method::from_bytes(b"BREW").expect("a token"), "/"),
     ] {

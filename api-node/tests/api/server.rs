@@ -78,6 +78,8 @@ impl Api {
             ids: Arc::new(IdSource::new(8)),
             metrics: api_metrics,
             admin: AdminRoutes::new(Arc::new(metrics), move || is_ready.load(Ordering::Relaxed)),
+            calls: None,
+            stop: stop.clone(),
         });
         let listener = HttpServer::bind(([127, 0, 0, 1], 0).into(), limits)
             .await

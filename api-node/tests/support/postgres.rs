@@ -46,6 +46,8 @@ pub struct Cluster {
     port: u16,
     databases: AtomicU32,
     janitor: Child,
+    /// Whether a commit survives a loss of power, as in production; without it, tests are faster.
+    durable: bool,
 }
 
 impl Cluster {
@@ -60,6 +62,18 @@ impl Cluster {
     /// # Panics
     /// If PostgreSQL is not installed or does not start; the message says what to do.
     pub fn start() -> Self {
+        Self::with(false)
+    }
+
+    /// The same with commits that survive a loss of power, as they do in production.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_durable() -> Self {
+        Self::with(true)
+    }
+
+    fn with(durable: bool) -> Self {
         let binaries = find_binaries().expect(MISSING);
         let directory = make_directory().expect("a directory for the server");
         let janitor = as_server_user(Path::new("sh"), &directory)
@@ -76,6 +90,7 @@ impl Cluster {
             port: 0,
             databases: AtomicU32::new(0),
             janitor,
+            durable,
         };
         // A collation that differs from the order of bytes shows where a query relies on it.
         cluster.run(
@@ -116,6 +131,11 @@ impl Cluster {
         format!("postgres://{SERVER_USER}@127.0.0.1:{port}/{name}")
     }
 
+    /// Where its programs are, such as `psql` and `pgbench`.
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
     /// Stops the server, which breaks all connections.
     pub fn stop(&self) {
         self.run("pg_ctl", &["-D", "data", "-m", "fast", "-w", "stop"]);
@@ -143,9 +163,10 @@ impl Cluster {
     fn try_resume(&self) -> Output {
         let options = format!(
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories={} \
-             -c max_connections=300 -c fsync=off",
+             -c max_connections=300 -c fsync={}",
             self.port,
-            self.directory.display()
+            self.directory.display(),
+            if self.durable { "on" } else { "off" }
         );
         self.try_run(
             "pg_ctl",

@@ -2,6 +2,7 @@
 //! promises of durable calls). The moves between states are pure functions in [`machine`].
 
 pub mod fault;
+pub mod fingerprint;
 pub mod headers;
 pub mod lease;
 pub mod machine;
@@ -12,6 +13,7 @@ pub mod retry;
 pub mod state;
 
 pub use fault::Fault;
+pub use fingerprint::fingerprint;
 pub use headers::CallHeaders;
 pub use lease::{AttemptEnd, AttemptOutcome, LeaseRef, LeasedCall};
 pub use machine::{Move, Progress, Refused};

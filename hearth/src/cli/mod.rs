@@ -1,5 +1,6 @@
 //! The user's side of the command line: what talks to a running server or to the engine.
 
+mod calls;
 mod client;
 mod deploy;
 
@@ -14,6 +15,7 @@ use http::Method;
 
 use self::client::Client;
 
+pub(crate) use self::calls::{Calls, DeadLetters, calls, dead_letters};
 pub(crate) use self::deploy::Deploy;
 
 /// Calls a function and prints its answer.
@@ -26,6 +28,11 @@ pub(crate) struct Call {
     /// What to send; `@FILE` reads a file.
     #[arg(long, default_value = "")]
     data: String,
+    /// Hand in a durable call, and print its id.
+    #[arg(long = "async")]
+    is_async: bool,
+    #[command(flatten)]
+    options: calls::Options,
 }
 
 /// Makes a container image of one static binary, without a registry.
@@ -52,22 +59,14 @@ pub(crate) async fn deploy(url: &str, deploy: Deploy) -> anyhow::Result<()> {
 
 pub(crate) async fn call(url: &str, call: Call) -> anyhow::Result<()> {
     let client = Client::new(url);
-    let app: App = client
-        .find(&format!("/v2/apps?name={}", query(&call.app)))
-        .await?
-        .with_context(|| format!("there is no app {}", call.app))?;
-    let func: Func = client
-        .find(&format!(
-            "/v2/fns?app_id={}&name={}",
-            app.id,
-            query(&call.function)
-        ))
-        .await?
-        .with_context(|| format!("there is no function {} in {}", call.function, call.app))?;
+    let func = find_function(&client, &call.app, &call.function).await?;
     let data = match call.data.strip_prefix('@') {
         Some(file) => std::fs::read(file).with_context(|| format!("cannot read {file}"))?,
         None => call.data.into_bytes(),
     };
+    if call.is_async {
+        return calls::submit(&client, &func, &data, call.options).await;
+    }
     let answer = client
         .send(Method::POST, &format!("/invoke/{}", func.id), data.into())
         .await?;
@@ -79,6 +78,22 @@ pub(crate) async fn call(url: &str, call: Call) -> anyhow::Result<()> {
         bail!("the call ended with {}", answer.status());
     }
     Ok(())
+}
+
+/// The function of this name in the app of that name.
+async fn find_function(client: &Client, app: &str, function: &str) -> anyhow::Result<Func> {
+    let found: App = client
+        .find(&format!("/v2/apps?name={}", query(app)))
+        .await?
+        .with_context(|| format!("there is no app {app}"))?;
+    client
+        .find(&format!(
+            "/v2/fns?app_id={}&name={}",
+            found.id,
+            query(function)
+        ))
+        .await?
+        .with_context(|| format!("there is no function {function} in {app}"))
 }
 
 pub(crate) async fn image(image: Image) -> anyhow::Result<()> {

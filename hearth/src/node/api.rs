@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use api_node::hybrid::{self, HybridSettings};
+use api_node::calls::Calls;
+use api_node::hybrid::{self, HybridSettings, calls_service};
 use api_node::rest::{self, FrontDoor};
 use async_trait::async_trait;
 use nodekit::api_metrics::ApiMetrics;
@@ -11,6 +12,7 @@ use nodekit::tls::Role;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::calls::{self, CallsRegistrations};
 use super::grpc::{self, GrpcListener, GrpcServing};
 use super::listener::Listener;
 use super::rest as api;
@@ -21,16 +23,19 @@ pub(super) struct Api {
     listener: Listener,
     grpc: GrpcServing,
     end_watches: CancellationToken,
+    calls: Calls,
 }
 
 /// Starts an API node.
 pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
     let metrics = ApiMetrics::new(&mut base.metrics);
+    let calls_registrations = CallsRegistrations::new(&mut base.metrics);
     let request_ids = base.request_ids()?;
     let (node, grpc) = (&base.configuration.node, &base.configuration.grpc);
     let tls = grpc::tls(grpc, Role::Api, &base.shutdown)?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
     let store = api::open_store(&base).await?;
+    let calls = calls::start(&base, &store, calls_registrations).await?;
 
     let end_watches = CancellationToken::new();
     let hybrid = hybrid::service(
@@ -38,7 +43,16 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
         HybridSettings::default(),
         end_watches.clone(),
     );
-    let grpc = grpc_listener.serve(Routes::new(hybrid), hybrid::ACCESS);
+    let calls_service = calls_service::service(
+        Arc::new(calls.clone()),
+        Arc::new(calls.clone()),
+        calls::limits(&base).max_body,
+        end_watches.clone(),
+    );
+    let grpc = grpc_listener.serve(
+        Routes::new(hybrid).add_service(calls_service),
+        hybrid::ACCESS,
+    );
     let admin = base.admin_routes();
     let state = api::state(
         &base,
@@ -46,6 +60,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
         metrics,
         admin,
         request_ids,
+        Some(calls.clone()),
         FrontDoor::Elsewhere,
     );
     let service = http_server::tower(rest::router(state));
@@ -54,6 +69,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
         listener: Listener::start(node, service).await?,
         grpc,
         end_watches,
+        calls,
     })
 }
 
@@ -63,5 +79,6 @@ impl Running for Api {
         // Whoever watches goes to another API node.
         self.end_watches.cancel();
         tokio::join!(self.grpc.stop(), self.listener.stop());
+        self.calls.close().await;
     }
 }

@@ -14,6 +14,7 @@ use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetric
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::tls::Role;
 
+use super::calls::{self, FrontDoorCalls};
 use super::listener::Listener;
 use super::{Base, Running, admin, grpc};
 
@@ -23,6 +24,8 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 /// A running load balancer.
 pub(super) struct Lb {
     listener: Listener,
+    calls: FrontDoorCalls,
+    shutdown_timeout: Option<Duration>,
     runners: Arc<Runners>,
 }
 
@@ -33,11 +36,14 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
     let placer_metrics = PlacerMetrics::new(&mut base.metrics);
     let request_ids = base.request_ids()?;
     let configuration = &base.configuration;
-    let lb = &configuration.lb;
     let tls = grpc::tls(&configuration.grpc, Role::Lb, &base.shutdown)?;
     let nodes = grpc::api_nodes(&configuration.hybrid, &configuration.grpc, tls.clone())?
         .context("FN_RUNNER_API_URL must name the API nodes")?;
 
+    let remote = calls::remote(&base, nodes.clone());
+    let calls = FrontDoorCalls::start(&mut base, remote.clone());
+    let configuration = &base.configuration;
+    let lb = &configuration.lb;
     let directory = RegisteredRunners::watch(nodes.clone());
     let mut listed = directory.list();
     let condition = base.readiness.condition("runners listed");
@@ -79,6 +85,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
         random: rand::random,
         request_ids,
         metrics: Arc::new(front_door_metrics),
+        calls: Some(remote),
+        recorder: calls.recorder(),
+        tasks: calls.tasks(),
+        limits: calls::limits(&base),
     };
     let admin = base.admin_routes();
     let management = Management::new(Arc::clone(&runners), stored, admin::service(admin));
@@ -87,6 +97,8 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
     Ok(Lb {
         listener: Listener::start(&configuration.node, service).await?,
         runners,
+        calls,
+        shutdown_timeout: configuration.node.shutdown_timeout,
     })
 }
 
@@ -95,6 +107,9 @@ impl Running for Lb {
     /// Accepts nothing more, and finishes the requests that there are.
     async fn stop(self: Box<Self>) {
         self.listener.stop().await;
+        self.calls
+            .stop(self.shutdown_timeout.unwrap_or(LAST_CALLS))
+            .await;
         self.runners.shutdown(LAST_CALLS).await;
     }
 }

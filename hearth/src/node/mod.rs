@@ -3,6 +3,7 @@
 mod admin;
 mod agent;
 mod api;
+mod calls;
 mod grpc;
 mod in_process;
 mod lb;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use api_node::calls::Calls;
 use api_node::rest::{ApiSettings, ApiState, FrontDoor};
 use api_node::store::{self, OpenOptions, Store};
 use nodekit::admin_routes::AdminRoutes;
@@ -38,6 +39,7 @@ pub(super) fn state(
     metrics: ApiMetrics,
     admin: AdminRoutes,
     request_ids: Option<RequestIds>,
+    calls: Option<Calls>,
     front_door: FrontDoor,
 ) -> ApiState {
     let (api, node) = (&base.configuration.api, &base.configuration.node);
@@ -54,5 +56,7 @@ pub(super) fn state(
         ids: Arc::clone(&base.ids),
         metrics,
         admin,
+        calls,
+        stop: base.shutdown.token().clone(),
     }
 }

@@ -1,6 +1,7 @@
 //! `hearth runner`: the agent behind the runner protocol, registered with the API nodes.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,9 +12,11 @@ use hybrid_client::config::HybridConfig;
 use nodekit::http_server;
 use nodekit::tls::Role;
 use runner_node::grpc::{self as services, Settings};
+use runner_node::work::{WorkLoop, WorkMetrics};
 use tracing::info;
 
 use super::agent::{self, RunnerRegistrations};
+use super::calls;
 use super::grpc::{self, GrpcListener, GrpcServing};
 use super::listener::Listener;
 use super::{Base, Running, admin};
@@ -22,6 +25,7 @@ use super::{Base, Running, admin};
 pub(super) struct Runner {
     agent: runner_node::Agent,
     registration: Option<Registration>,
+    work: Option<WorkLoop>,
     grpc: GrpcServing,
     listener: Listener,
     shutdown_timeout: Option<Duration>,
@@ -30,6 +34,7 @@ pub(super) struct Runner {
 /// Starts a runner.
 pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
     let registrations = RunnerRegistrations::new(&mut base.metrics);
+    let work_metrics = WorkMetrics::new(&mut base.metrics);
     let configuration = &base.configuration;
     let (node, grpc) = (&configuration.node, &configuration.grpc);
     let tls = grpc::tls(grpc, Role::Runner, &base.shutdown)?;
@@ -44,10 +49,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
         services::services(agent.clone(), settings),
         services::ACCESS,
     );
-    let registration = match api_nodes {
+    let (registration, work) = match api_nodes {
         None => {
             info!("no API node is named: load balancers must be told of this runner");
-            None
+            (None, None)
         }
         Some(nodes) => {
             let runner = RegisteredRunner {
@@ -61,6 +66,8 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
                 draining: false,
             };
             info!(id = %runner.id, address_for_load_balancers = %runner.address, "registering");
+            let remote = calls::remote(&base, nodes.clone());
+            let work = calls::work(&base, &agent, remote, Arc::clone(&runner.id), work_metrics);
             let registration = Registration::start(nodes, runner);
             let mut registered = registration.registered();
             let condition = base.readiness.condition("registered");
@@ -74,7 +81,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
                     }
                 }
             });
-            Some(registration)
+            (Some(registration), Some(work))
         }
     };
     let admin = base.admin_routes();
@@ -83,6 +90,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
         listener: Listener::start(&base.configuration.node, service).await?,
         agent,
         registration,
+        work,
         grpc,
         shutdown_timeout: base.configuration.node.shutdown_timeout,
     })
@@ -134,8 +142,14 @@ impl Running for Runner {
         if let Some(registration) = &self.registration {
             registration.set_draining(true);
         }
+        if let Some(work) = &self.work {
+            work.drain();
+        }
         agent::drain(&self.agent, self.shutdown_timeout).await;
         self.grpc.stop().await;
+        if let Some(work) = self.work {
+            calls::end_work(work).await;
+        }
         if let Some(registration) = self.registration {
             registration.close().await;
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{ApiError, AppId, ErrorCode, FnId, FnSpec, TriggerKind};
+use domain::{ApiError, ErrorCode, FnId, FnSpec, TriggerKind};
 use futures_util::FutureExt as _;
 use nodekit::exchange::Target;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -202,30 +202,22 @@ impl Inner {
 
     async fn load(&self, key: &Key) -> Outcome {
         let control = &*self.control;
-        let (app, func) = match key {
+        let (app, func, trigger_id) = match key {
             Key::Fn(id) => {
                 let func = control.func(&FnId::from(&**id)).await?;
-                (control.app(&func.app_id).await?, func)
+                (control.app(&func.app_id).await?, func, None)
             }
             Key::Trigger { app_name, source } => {
                 let app = control.app_by_name(app_name).await?;
-                let trigger = trigger_fn(control, &app.id, source).await?;
-                (app, control.func(&trigger).await?)
+                let trigger = control
+                    .trigger_by_source(&app.id, TriggerKind::Http, source)
+                    .await?;
+                let func = control.func(&trigger.fn_id).await?;
+                (app, func, Some(trigger.id.clone()))
             }
         };
-        Ok(Target::new(FnSpec::new(&app, &func)))
+        Ok(Target::through(trigger_id, FnSpec::new(&app, &func)))
     }
-}
-
-async fn trigger_fn(
-    control: &dyn ControlPlane,
-    app: &AppId,
-    source: &str,
-) -> Result<FnId, ApiError> {
-    let trigger = control
-        .trigger_by_source(app, TriggerKind::Http, source)
-        .await?;
-    Ok(trigger.fn_id.clone())
 }
 
 /// A load under way; it clears its place when it ends or when nobody waits for it any more.

@@ -1,153 +1,240 @@
-//! One call: its request for the runner, and its outcome as an answer.
+//! One call: who waits for it, its request for the runner, and its outcome as an answer.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use domain::{ApiError, Blame, CallId, ErrorCode};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
-use nodekit::body::{self, Body, BodyError};
+use domain::call::CallOptions;
+use domain::{ApiError, Blame, CallId, ErrorCode, Timestamp};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hybrid_client::CallPlane;
+use nodekit::body::{self, Body};
 use nodekit::error_response;
 use nodekit::exchange::{CallRequest, CallResponse, Target};
-use nodekit::trace_context::{self, TRACEPARENT, TRACESTATE};
+use nodekit::trace_context;
 use tracing::Instrument as _;
 
+use super::options::{self, Waiting};
+use super::outcome::Outcome;
+use super::way::{Rendered, Way};
 use super::{
-    Account, FN_CALL_ID, Shared, bare, call_id_value, content_type, input, invoke, timings, trigger,
+    Account, FN_CALL_ID, Shared, bare, call_id_value, input, timestamp, timings, trigger,
+    unix_millis,
 };
 use crate::metrics::Answer;
+use crate::recorder::{Recording, SyncCall};
 
-static FN_INVOKE_TYPE: HeaderName = HeaderName::from_static("fn-invoke-type");
-
-/// The most that a detached call's input may hold: it is read before the client is answered, since
-/// the connection is the client's again after the answer.
+/// The most that a detached call's input may hold when the platform keeps no calls: it is read before
+/// the client is answered, since the connection is the client's again after the answer.
 const DETACHED_BODY_MAX_BYTES: usize = 6 << 20;
 
 /// A call to a target that was found.
-pub(super) struct Caller<'a> {
-    shared: &'a Shared,
-    target: Arc<Target>,
-    id: CallId,
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) shared: Arc<Shared>,
+    pub(super) target: Arc<Target>,
+    pub(super) way: Way,
+    pub(super) id: CallId,
     /// The client's name for its request, in logs only.
     request_id: Option<Arc<str>>,
+    /// The same moment by two clocks.
+    created_at: Timestamp,
     arrived: Instant,
 }
 
-impl<'a> Caller<'a> {
+/// What a client asks for.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    /// The absolute URL, where it is needed.
+    pub(super) url: String,
+    /// The path that names the function: the source of its trigger.
+    pub(super) source: Option<Box<str>>,
+    /// What the function sees of the headers.
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// Whether the client wants to know the stages.
+    pub(super) timings: bool,
+}
+
+/// How a call is made.
+enum Mode {
+    /// The client waits.
+    Sync,
+    /// The client waits, and a repetition of its request makes no second call.
+    Keyed(Arc<dyn CallPlane>, String),
+    /// The call is accepted, and the client told so.
+    Durable {
+        plane: Arc<dyn CallPlane>,
+        options: CallOptions,
+        /// It was only a preference, which is to be acknowledged.
+        preferred: bool,
+    },
+    /// The client is answered when the execution starts; nothing is kept.
+    Detached,
+}
+
+impl Caller {
     /// Names the call.
     pub(super) fn new(
-        shared: &'a Shared,
+        shared: &Arc<Shared>,
         target: Arc<Target>,
+        way: Way,
         request_id: Option<Arc<str>>,
         arrived: Instant,
     ) -> Self {
+        let millis = unix_millis();
         Self {
-            id: CallId::from(shared.new_id()),
-            shared,
+            id: CallId::from(shared.parts.ids.next(millis)),
+            shared: Arc::clone(shared),
             target,
+            way,
             request_id,
+            created_at: timestamp(millis),
             arrived,
         }
     }
 
-    /// Answers `POST /invoke/<fn id>` (spec/01 1.8).
-    pub(super) async fn invoke(
+    /// Answers a request for the target; `source` is that of its trigger.
+    pub(super) async fn answer(
         self,
-        request: Request<Body>,
-        mut account: Account,
-    ) -> Response<Body> {
-        account.calling = true;
-        let (parts, body) = request.into_parts();
-        let detached = parts
-            .headers
-            .get(&FN_INVOKE_TYPE)
-            .is_some_and(|kind| kind == "detached");
-        let timings_asked = timings::asked(&parts.headers);
-        let mut headers = invoke::request_headers(parts.headers);
-        trace_context::continue_trace(&mut headers, self.shared.parts.random);
-        let answer = async {
-            let body = match detached {
-                true => input::whole(body, DETACHED_BODY_MAX_BYTES).await?,
-                false => input::ahead(body).await?,
-            };
-            let answer = self.run(headers, body, detached).await?;
-            if detached {
-                return Ok((
-                    bare(StatusCode::ACCEPTED),
-                    Answer::bare(StatusCode::ACCEPTED),
-                ));
-            }
-            let counted = Answer::success(StatusCode::OK, &answer.headers);
-            let mut headers = invoke::response_headers(answer.headers);
-            let body = content_type::complete(&mut headers, answer.body)
-                .await
-                .map_err(output_error)?;
-            if timings_asked {
-                timings::tell(&mut headers, &answer.timings);
-            }
-            if self.shared.parts.runner.tells_wait() {
-                timings::tell_wait(&mut headers, &answer.timings);
-            }
-            let mut response = Response::new(body);
-            *response.headers_mut() = headers;
-            Ok((response, counted))
-        };
-        let answer = answer.await;
-        self.finish(answer, account)
-    }
-
-    /// Answers `/t/...` (spec/01 1.9).
-    pub(super) async fn trigger(
-        self,
+        source: Option<&str>,
         request: Request<Body>,
         mut account: Account,
     ) -> Response<Body> {
         account.calling = true;
         let (mut parts, body) = request.into_parts();
-        let timings_asked = timings::asked(&parts.headers);
-        let mut headers = trigger::request_headers(&mut parts);
-        for name in [&TRACEPARENT, &TRACESTATE] {
-            trigger::append_all(
-                &mut headers,
-                name,
-                parts.headers.get_all(name).iter().cloned(),
-            );
-        }
-        trace_context::continue_trace(&mut headers, self.shared.parts.random);
-        let answer = async {
-            let body = input::ahead(body).await?;
-            let answer = self.run(headers, body, false).await?;
-            let status = trigger::status(&answer.headers)?;
-            let counted = Answer::success(status, &answer.headers);
-            let mut headers = trigger::response_headers(&answer.headers);
-            let mut body = content_type::complete(&mut headers, answer.body)
-                .await
-                .map_err(output_error)?;
-            if has_no_body(&parts.method, status) {
-                let length = drain(body).await.map_err(output_error)?;
-                if parts.method == Method::HEAD {
-                    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-                }
-                body = body::empty();
-            }
-            if timings_asked {
-                timings::tell(&mut headers, &answer.timings);
-            }
-            if self.shared.parts.runner.tells_wait() {
-                timings::tell_wait(&mut headers, &answer.timings);
-            }
-            let mut response = Response::new(body);
-            *response.status_mut() = status;
-            *response.headers_mut() = headers;
-            Ok((response, counted))
+        let mode = match self.mode(&mut parts) {
+            Ok(mode) => mode,
+            Err(error) => return self.finish(Err(error), account),
         };
-        let answer = answer.await;
-        self.finish(answer, account)
+        let kept = !matches!(mode, Mode::Sync | Mode::Detached);
+        let url = match kept || self.shared.parts.recorder.is_some() {
+            true => trigger::url(&parts),
+            false => String::new(),
+        };
+        let timings = timings::asked(&parts.headers);
+        let mut headers = self.way.request_headers(&mut parts);
+        trace_context::continue_trace(&mut headers, self.shared.parts.random);
+        let asked = Asked {
+            method: parts.method,
+            url,
+            source: source.map(Into::into),
+            headers,
+            body,
+            timings,
+        };
+        let outcome = match mode {
+            Mode::Sync => self.sync(asked).await,
+            Mode::Detached => self.detached(asked).await,
+            Mode::Durable {
+                plane,
+                options,
+                preferred,
+            } => self.enqueue(&*plane, options, preferred, asked).await,
+            Mode::Keyed(plane, key) => {
+                // The call has a task of its own, which outlives the client.
+                account.calling = false;
+                self.keyed(plane, key, asked).await
+            }
+        };
+        self.finish(outcome, account)
     }
 
-    async fn run(
+    /// How the call is made. Takes the headers that say so, but for those that functions have always
+    /// seen. A verb that changes nothing needs no key.
+    fn mode(&self, parts: &mut Parts) -> Result<Mode, ApiError> {
+        let waiting = options::waiting(&parts.headers);
+        let plane = self.shared.parts.calls.as_ref();
+        Ok(match (plane, waiting) {
+            (Some(plane), Waiting::Client) if !parts.method.is_safe() => {
+                match options::take_key(&mut parts.headers)? {
+                    Some(key) => Mode::Keyed(Arc::clone(plane), key),
+                    None => Mode::Sync,
+                }
+            }
+            (Some(plane), Waiting::Nobody | Waiting::PreferablyNobody) => Mode::Durable {
+                plane: Arc::clone(plane),
+                options: options::take(&mut parts.headers)?,
+                preferred: waiting == Waiting::PreferablyNobody,
+            },
+            (None, Waiting::Nobody) if self.way == Way::Invoke => Mode::Detached,
+            _ => Mode::Sync,
+        })
+    }
+
+    async fn sync(&self, mut asked: Asked) -> Result<Outcome, ApiError> {
+        let mut recording = self.record(&mut asked);
+        let made = async {
+            let body = input::ahead(asked.body).await?;
+            let answer = self.run(asked.headers, body, false).await?;
+            self.way.render(&asked.method, answer).await
+        };
+        let rendered = match made.await {
+            Ok(rendered) => rendered,
+            Err(error) => {
+                if let Some(recording) = recording {
+                    recording.failed(&error);
+                }
+                return Err(error);
+            }
+        };
+        if let Some(recording) = &mut recording {
+            recording.answered(&rendered.timings, rendered.own_status);
+        }
+        let mut outcome = self.outcome(rendered, asked.timings);
+        if let Some(recording) = recording {
+            outcome.response = outcome.response.map(|body| recording.follow(body));
+        }
+        Ok(outcome)
+    }
+
+    async fn detached(&self, asked: Asked) -> Result<Outcome, ApiError> {
+        let body = input::whole(asked.body, DETACHED_BODY_MAX_BYTES).await?;
+        self.run(asked.headers, body::full(body), true).await?;
+        Ok(Outcome {
+            id: self.id.clone(),
+            response: bare(StatusCode::ACCEPTED),
+            counted: Answer::bare(StatusCode::ACCEPTED),
+        })
+    }
+
+    /// Begins the record of a call whose client waits, if there are records.
+    pub(super) fn record(&self, asked: &mut Asked) -> Option<Recording> {
+        let recorder = self.shared.parts.recorder.as_ref()?;
+        Some(recorder.begin(SyncCall {
+            id: self.id.clone(),
+            target: Arc::clone(&self.target),
+            source: asked.source.take(),
+            method: asked.method.clone(),
+            url: std::mem::take(&mut asked.url),
+            created_at: self.created_at,
+            arrived: self.arrived,
+            waited: None,
+            status: None,
+            end: None,
+        }))
+    }
+
+    /// The answer that the client gets, with the stages if it asks for them.
+    pub(super) fn outcome(&self, rendered: Rendered, timings_asked: bool) -> Outcome {
+        let mut response = Response::new(rendered.body);
+        *response.status_mut() = rendered.status;
+        *response.headers_mut() = rendered.headers;
+        if timings_asked {
+            timings::tell(response.headers_mut(), &rendered.timings);
+        }
+        if self.shared.parts.runner.tells_wait() {
+            timings::tell_wait(response.headers_mut(), &rendered.timings);
+        }
+        Outcome {
+            id: self.id.clone(),
+            response,
+            counted: rendered.counted,
+        }
+    }
+
+    pub(super) async fn run(
         &self,
         headers: HeaderMap,
         body: Body,
@@ -184,16 +271,9 @@ impl<'a> Caller<'a> {
     }
 
     /// Counts and logs the outcome, and puts the call's id on the answer.
-    fn finish(
-        &self,
-        answer: Result<(Response<Body>, Answer), ApiError>,
-        account: Account,
-    ) -> Response<Body> {
-        let mut response = match answer {
-            Ok((response, counted)) => {
-                account.finish(counted);
-                response
-            }
+    fn finish(&self, outcome: Result<Outcome, ApiError>, account: Account) -> Response<Body> {
+        let (id, mut response) = match outcome {
+            Ok(outcome) => outcome.finish(account),
             Err(error) => {
                 self.shared
                     .parts
@@ -201,10 +281,11 @@ impl<'a> Caller<'a> {
                     .call_failed(error.code(), self.arrived.elapsed());
                 self.log(&error);
                 account.finish(Answer::error(&error));
-                error_response::response::<Bytes>(&error).map(body::full)
+                let response = error_response::response::<Bytes>(&error).map(body::full);
+                (self.id.clone(), response)
             }
         };
-        if let Some(id) = call_id_value(&self.id) {
+        if let Some(id) = call_id_value(&id) {
             // A full map drops what it cannot take, which is the function's doing.
             let _ = response.headers_mut().try_insert(&FN_CALL_ID, id);
         }
@@ -233,28 +314,5 @@ impl<'a> Caller<'a> {
             };
         }
         if is_fault { line!(warn) } else { line!(debug) }
-    }
-}
-
-/// Whether an answer of this status to this verb has no body, whatever the function says.
-fn has_no_body(method: &Method, status: StatusCode) -> bool {
-    method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// Reads a body that nobody will get, and counts its bytes: dropping it would cancel the call, and
-/// that costs the function its container.
-async fn drain(mut body: Body) -> Result<u64, BodyError> {
-    let mut length = 0;
-    while let Some(frame) = body.frame().await.transpose()? {
-        length += frame.data_ref().map_or(0, |data| data.len() as u64);
-    }
-    Ok(length)
-}
-
-/// What a client is told when the function's output breaks before the answer has begun.
-fn output_error(error: BodyError) -> ApiError {
-    match error.downcast::<ApiError>() {
-        Ok(error) => *error,
-        Err(error) => ApiError::from(ErrorCode::FunctionResponseError).detail(error),
     }
 }

@@ -42,6 +42,14 @@ pub(super) async fn complete(headers: &mut HeaderMap, mut body: Body) -> Result<
     }))
 }
 
+/// A body of which a piece was read already.
+pub(super) fn resume(first: Bytes, rest: Body) -> Body {
+    body::stream(Resumed {
+        first: Some(Frame::data(first)),
+        rest,
+    })
+}
+
 /// Text unless there are bytes that text does not have, by the original's rule.
 fn guess(data: &[u8]) -> HeaderValue {
     let start = &data[..data.len().min(LOOK_AT_BYTES)];

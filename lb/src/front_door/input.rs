@@ -1,6 +1,6 @@
 //! What is read of a call's input before a container is asked for.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use domain::{ApiError, ErrorCode};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -15,13 +15,19 @@ const AHEAD_MAX_BYTES: u64 = 64 << 10;
 /// known length, streams, because the function may answer it piece by piece.
 pub(super) async fn ahead(body: Body) -> Result<Body, ApiError> {
     match body.size_hint().exact() {
-        Some(1..=AHEAD_MAX_BYTES) => whole(body, AHEAD_MAX_BYTES as usize).await,
+        Some(1..=AHEAD_MAX_BYTES) => {
+            let whole = whole(body, AHEAD_MAX_BYTES as usize).await?;
+            Ok(body::full(whole))
+        }
         _ => Ok(body),
     }
 }
 
 /// Reads all of an input, which may have `most` bytes.
-pub(super) async fn whole(mut body: Body, most: usize) -> Result<Body, ApiError> {
+pub(super) async fn whole(mut body: Body, most: usize) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > most as u64 {
+        return Err(ErrorCode::RequestTooLarge.into());
+    }
     let mut all = BytesMut::new();
     while !body.is_end_stream()
         && let Some(frame) = body.frame().await
@@ -34,11 +40,11 @@ pub(super) async fn whole(mut body: Body, most: usize) -> Result<Body, ApiError>
         }
         // Most inputs come in one piece, which is not copied.
         if all.is_empty() && body.is_end_stream() {
-            return Ok(body::full(data));
+            return Ok(data);
         }
         all.extend_from_slice(&data);
     }
-    Ok(body::full(all.freeze()))
+    Ok(all.freeze())
 }
 
 fn broken(error: BodyError) -> ApiError {

@@ -12,7 +12,7 @@ use http::{Method, Request, Response};
 use hybrid_client::{CacheSettings, CachedControlPlane, ControlPlane};
 use hyper::service::Service as _;
 use lb::config::LbConfig;
-use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts};
+use lb::{CallLimits, CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts};
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::body::{self, Body};
 use nodekit::metrics::Metrics;
@@ -111,6 +111,10 @@ async fn answers_tell_how_long_the_call_waited() {
         random: next_number,
         request_ids: None,
         metrics: Arc::new(FrontDoorMetrics::new(&mut metrics, api)),
+        calls: None,
+        recorder: None,
+        tasks: CallTasks::default(),
+        limits: CallLimits::default(),
     };
     let nothing = tower::service_fn(|_: Request<Body>| async { Ok(Response::new(body::empty())) });
     let door = FrontDoor::new(parts, &LbConfig::default(), nothing);

@@ -15,10 +15,13 @@ use domain::{
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hybrid_client::{CacheSettings, CachedControlPlane, Change, ControlPlane};
+use hybrid_client::{CacheSettings, CachedControlPlane, CallPlane, Change, ControlPlane};
 use hyper_util::rt::TokioIo;
 use lb::config::LbConfig;
-use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, Runner};
+use lb::{
+    CallLimits, CallTasks, FrontDoor, FrontDoorMetrics, FrontDoorParts, Recorder, RecorderMetrics,
+    RecorderTask, Runner,
+};
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::body::{self, Body};
 use nodekit::exchange::{CallRequest, CallResponse, CallResult, CallTimings};
@@ -132,7 +135,22 @@ impl ControlPlane for Plane {
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     metrics: Metrics,
+    /// The calls that go on without their clients.
+    pub(crate) tasks: CallTasks,
+    /// Sends the records, if there are some.
+    pub(crate) recorder: Option<RecorderTask>,
     _stop: DropGuard,
+}
+
+/// What a front door is made with, beside its runner.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) limits: Limits,
+    pub(crate) config: LbConfig,
+    /// How much is kept of calls.
+    pub(crate) kept: CallLimits,
+    /// Where durable calls, keys and records go.
+    pub(crate) calls: Option<Arc<dyn CallPlane>>,
 }
 
 /// Numbers that are not random, so that a test can name them.
@@ -154,8 +172,28 @@ impl Node {
     where
         F: Fn(CallRequest) -> BoxFuture<'static, CallResult> + Send + Sync + 'static,
     {
+        let setup = Setup {
+            limits,
+            ..Setup::default()
+        };
+        Self::set_up(setup, script).await
+    }
+
+    pub(crate) async fn set_up<F>(setup: Setup, script: F) -> Self
+    where
+        F: Fn(CallRequest) -> BoxFuture<'static, CallResult> + Send + Sync + 'static,
+    {
         let mut metrics = Metrics::new();
         let api = ApiMetrics::new(&mut metrics);
+        let tasks = CallTasks::default();
+        let recorder_metrics = RecorderMetrics::new(&mut metrics);
+        let (recorder, task) = match &setup.calls {
+            Some(plane) if setup.config.record_sync_calls => {
+                let (recorder, task) = Recorder::start(Arc::clone(plane), recorder_metrics);
+                (Some(recorder), Some(task))
+            }
+            _ => (None, None),
+        };
         let parts = FrontDoorParts {
             targets: CachedControlPlane::new(Arc::new(Plane::new()), CacheSettings::default()),
             runner: Arc::new(ScriptedRunner(Box::new(script))),
@@ -163,14 +201,18 @@ impl Node {
             random: next_number,
             request_ids: RequestIds::new("x-rid").expect("a name"),
             metrics: Arc::new(FrontDoorMetrics::new(&mut metrics, api)),
+            calls: setup.calls,
+            recorder,
+            tasks: tasks.clone(),
+            limits: setup.kept,
         };
         let fallback = tower::service_fn(|request: Request<Body>| async move {
             let text = format!("fallback {} {}", request.method(), request.uri());
             Ok(Response::new(body::full(text)))
         });
-        let door = FrontDoor::new(parts, &LbConfig::default(), fallback);
+        let door = FrontDoor::new(parts, &setup.config, fallback);
         let any_port = "127.0.0.1:0".parse().expect("an address");
-        let server = HttpServer::bind(any_port, limits)
+        let server = HttpServer::bind(any_port, setup.limits)
             .await
             .expect("a free port");
         let stop = CancellationToken::new();
@@ -181,6 +223,8 @@ impl Node {
         Self {
             address,
             metrics,
+            tasks,
+            recorder: task,
             _stop,
         }
     }

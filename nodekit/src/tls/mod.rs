@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,12 @@ use crate::config::GrpcConfig;
 /// How often the files are looked at. They are small, and are compared by what is in them: times
 /// of change are too coarse to see every change.
 const RELOAD_PERIOD: Duration = Duration::from_secs(1);
+
+/// Makes ring the cryptography of clients that take none of their own, in the whole process.
+pub fn use_ring() {
+    // Somebody was here before: there is no other provider in this binary.
+    let _ = ring::default_provider().install_default();
+}
 
 /// The certificate of this node and the authority of all of them. Clones share it.
 #[derive(Clone)]

@@ -75,7 +75,8 @@ impl CallAccount {
         }
     }
 
-    /// The container could not be reached, and the call gets another.
+    /// The function has not seen the call: it gets another container, or none for reasons that are
+    /// not this runner's.
     pub(super) fn not_sent(mut self) {
         self.leave_stage();
     }

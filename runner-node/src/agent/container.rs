@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::ending::{Ending, LAST_WORDS};
 use super::function::Function;
+use super::launcher::NoResources;
 use super::slot::{ColdStart, HotContainer, HotSlot};
 use super::slot_queue::{Offered, Slot as _, WaiterId};
 use super::state::StateTracker;
@@ -22,10 +24,6 @@ use crate::stream::{Link, SocketDir};
 
 /// A freeze delay of zero means this: a container is looked at in turns, not at the end of a call.
 const MIN_FREEZE_DELAY: Duration = Duration::from_millis(5);
-
-/// How long a function that hung up may take to end, so that its exit can be told. It is past the
-/// engine's own delay between an exit and the word of an exhausted memory limit.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Why a container ended.
 #[derive(Debug)]
@@ -43,7 +41,12 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
     let mut state = StateTracker::new(function.metrics.clone());
     let token = match launcher::acquire_resources(&shared, &function).await {
         Ok(token) => token,
-        Err(error) => return give_up(&shared, &function, waiter, error),
+        Err(NoResources::Refused(error)) => return give_up(&shared, &function, waiter, error),
+        // Whoever watches the waiting calls launches again, behind the others.
+        Err(NoResources::LeftToOthers) => {
+            function.launch_failed();
+            return function.queue.launch_over(waiter);
+        }
     };
     state.enter(ContainerState::Start);
     // Boxed: what a start needs must not stay with the container for its whole life.
@@ -106,6 +109,7 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         broken: CancellationToken::new(),
         hung_up: AtomicBool::new(false),
         thawed: Notify::new(),
+        ending: Ending::default(),
         registration: shared
             .evictor
             .register(function.target.slot_key, token.resources()),
@@ -259,6 +263,10 @@ async fn supervise(
             end = End::Exited(exit);
         }
     }
+    container.ending.tell(match end {
+        End::Exited(exit) => Some(exit),
+        _ => None,
+    });
     let spec = &function.target.spec;
     debug!(fn_id = %spec.fn_id, container_id = container.engine.id(), ?end, "container ends");
     if let End::Exited(Exit {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use domain::{ApiError, ErrorCode};
 
@@ -12,6 +13,11 @@ use super::function::Function;
 use crate::resources::Resources;
 use crate::resources::pool::Token;
 use crate::resources::reserve::{WhenFull, reserve};
+
+/// How long a container waits for room that idle ones of other functions make, before busy ones have
+/// to. Longer than a container takes to start, so that functions which take turns on a full node spend
+/// most of the time running.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A call has joined the queue of `function`: launches what is needed now, and sees to it that
 /// somebody looks again while calls wait.
@@ -58,11 +64,20 @@ async fn watch(shared: Arc<Shared>, function: Arc<Function>) {
     }
 }
 
+/// Why a launch did not get its resources.
+pub(super) enum NoResources {
+    /// There are none.
+    Refused(ApiError),
+    /// Another function has waited for long: this one lets it go first, and goes on with the
+    /// containers that it has.
+    LeftToOthers,
+}
+
 /// The resources for one container of `function`. Gives up when no call waits any more.
 pub(super) async fn acquire_resources(
     shared: &Shared,
     function: &Function,
-) -> Result<Token, ApiError> {
+) -> Result<Token, NoResources> {
     let when_full = if shared.settings.non_blocking_resources {
         WhenFull::Refuse
     } else {
@@ -75,11 +90,23 @@ pub(super) async fn acquire_resources(
         &function.target.slot_key,
         need,
         when_full,
+        tokio::time::sleep(PATIENCE),
     );
+    let others_first = async {
+        shared
+            .evictor
+            .others_hungry(&function.target.slot_key)
+            .await;
+        if !function.has_containers() {
+            std::future::pending::<()>().await;
+        }
+    };
     tokio::select! {
-        reserved = reserved => reserved.map_err(ApiError::from),
-        () = nobody_waits(shared, function) => Err(ErrorCode::ServerBusy.into()),
-        () = shared.stopping.cancelled() => Err(ErrorCode::ServerBusy.into()),
+        biased;
+        reserved = reserved => reserved.map_err(|refusal| NoResources::Refused(refusal.into())),
+        () = others_first => Err(NoResources::LeftToOthers),
+        () = nobody_waits(shared, function) => Err(NoResources::Refused(ErrorCode::ServerBusy.into())),
+        () = shared.stopping.cancelled() => Err(NoResources::Refused(ErrorCode::ServerBusy.into())),
     }
 }
 

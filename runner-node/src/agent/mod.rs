@@ -7,7 +7,9 @@
 
 mod account;
 mod container;
+mod ending;
 mod feed;
+mod fenced;
 mod function;
 mod launch_policy;
 mod launcher;
@@ -34,8 +36,8 @@ use tracing::{debug, info, warn};
 use self::account::CallAccount;
 use self::feed::Feed;
 use self::function::Function;
-use self::slot::HotSlot;
-use self::slot_queue::Acquired;
+use self::slot::{ColdStart, HotSlot};
+use self::slot_queue::{Acquired, Class};
 use crate::driver::Driver;
 use crate::evictor::Evictor;
 use crate::metrics::RunnerMetrics;
@@ -45,6 +47,7 @@ use crate::stream::{
     Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig,
 };
 
+pub(crate) use self::ending::Ending;
 pub use self::feed::{FunctionView, NodeView, Update, Watcher};
 pub use self::settings::Settings;
 
@@ -295,7 +298,7 @@ impl Agent {
         }
         loop {
             let function = shared.function(call.target);
-            let mut slot = match function.queue.acquire() {
+            let mut slot = match function.queue.acquire(call.class) {
                 Acquired::Slot(slot) => slot,
                 Acquired::Wait(ticket) => {
                     launcher::call_waits(shared, &function);
@@ -324,21 +327,19 @@ impl Agent {
                     continue;
                 }
             };
-            let fresh = cold_start.is_some();
-            let cold_start = cold_start.unwrap_or_default();
+            let started = cold_start.unwrap_or_default();
             let timings = CallTimings {
                 scheduling: call.arrived.elapsed(),
-                image_pull: cold_start.image_pull,
-                container_create: cold_start.create,
-                container_init: cold_start.init,
+                image_pull: started.image_pull,
+                container_create: started.create,
+                container_init: started.init,
                 execution: Duration::ZERO,
             };
             return Ok(Prepared {
                 function,
                 slot,
                 link,
-                fresh,
-                prepare: cold_start.prepare,
+                cold_start,
                 timings,
             });
         }
@@ -377,10 +378,10 @@ impl Agent {
             function,
             mut slot,
             link,
-            fresh,
+            cold_start,
             mut timings,
-            ..
         } = prepared;
+        let fresh = cold_start.is_some();
         let started = Instant::now();
         let timeout = call.target.spec.timeout;
         let message = Call {
@@ -411,7 +412,9 @@ impl Agent {
             match report.outcome {
                 Outcome::Reusable(link) => {
                     slot.rest(link);
-                    function.queue.offer(slot);
+                    if !slot.container.registration.yields() {
+                        function.queue.offer(slot);
+                    }
                 }
                 Outcome::Broken(cause) => {
                     debug!(
@@ -485,6 +488,16 @@ impl Agent {
         self.shared.closing.clone()
     }
 
+    /// Memory and CPU of this node.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// The containers of this node that could make room.
+    pub(crate) fn evictor(&self) -> &Evictor {
+        &self.shared.evictor
+    }
+
     /// Names a call that the runner makes by itself.
     pub(crate) fn new_call_id(&self) -> CallId {
         CallId::from(self.shared.new_id())
@@ -524,6 +537,7 @@ impl Agent {
 /// What a call wants, apart from its body, which cannot be shared between threads.
 #[derive(Clone, Copy)]
 struct Wish<'a> {
+    class: Class,
     id: &'a CallId,
     target: &'a Arc<Target>,
     arrived: Instant,
@@ -533,6 +547,7 @@ struct Wish<'a> {
 impl<'a> Wish<'a> {
     fn of(call: &'a CallRequest) -> Self {
         Self {
+            class: Class::Foreground,
             id: &call.id,
             target: &call.target,
             arrived: call.arrived,
@@ -546,9 +561,8 @@ struct Prepared {
     function: Arc<Function>,
     slot: HotSlot,
     link: Link,
-    /// Whether this is the container's first call.
-    fresh: bool,
-    prepare: Duration,
+    /// What the container's start took, if this is its first call.
+    cold_start: Option<ColdStart>,
     timings: CallTimings,
 }
 
@@ -556,7 +570,7 @@ impl Prepared {
     fn started(&self) -> Started {
         Started {
             at: Instant::now(),
-            prepare: self.prepare,
+            prepare: self.cold_start.unwrap_or_default().prepare,
             timings: self.timings,
         }
     }

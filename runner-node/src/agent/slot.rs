@@ -8,6 +8,7 @@ use domain::{ApiError, ContainerState};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::ending::Ending;
 use super::slot_queue::Slot;
 use super::state::StateTracker;
 use crate::driver::Container;
@@ -31,6 +32,8 @@ pub(super) struct HotContainer {
     pub registration: Registration,
     /// Told when the container was thawed for a call, so that it is frozen again afterwards.
     pub thawed: Notify,
+    /// Tells the call that ran in it how it ended.
+    pub ending: Ending,
 }
 
 /// What it took to start a container; reported by the first call that uses it.

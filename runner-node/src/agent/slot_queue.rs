@@ -16,8 +16,21 @@ use tokio::sync::oneshot;
 
 use super::mark::Mark;
 
-/// Names a waiting call within its queue; later calls have higher numbers.
+/// Names a waiting call within its queue. Lower numbers are served first: calls in the order in
+/// which they came, and after all of them those of [`Class::Background`].
 pub(super) type WaiterId = u64;
+
+/// Added to the number of a background call.
+const BEHIND: WaiterId = 1 << 63;
+
+/// Who waits for a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Its client.
+    Foreground,
+    /// Nobody: it must not keep a client waiting.
+    Background,
+}
 
 /// What can be kept in a [`SlotQueue`].
 pub(super) trait Slot: Send + 'static {
@@ -129,8 +142,9 @@ impl<S: Slot> SlotQueue<S> {
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Takes the most recently used idle slot, or joins the queue.
-    pub(super) fn acquire(&self) -> Acquired<S> {
+    /// Takes the most recently used idle slot, or joins the queue: a background call behind all
+    /// others.
+    pub(super) fn acquire(&self, class: Class) -> Acquired<S> {
         // Dropped after the lock.
         let mut evicted = Vec::new();
         let mut state = self.lock();
@@ -145,7 +159,10 @@ impl<S: Slot> SlotQueue<S> {
             }
             evicted.push(slot);
         }
-        let id = state.next_waiter;
+        let id = match class {
+            Class::Foreground => state.next_waiter,
+            Class::Background => state.next_waiter | BEHIND,
+        };
         state.next_waiter += 1;
         let (hand_over, receiver) = oneshot::channel();
         state.waiters.insert(
@@ -436,7 +453,7 @@ mod tests {
         for n in 0..10 {
             assert_eq!(queue.offer(slots.make(n, n)), Offered::Parked);
         }
-        assert_eq!(taken(queue.acquire()).container, 9);
+        assert_eq!(taken(queue.acquire(Class::Foreground)).container, 9);
         for n in [0, 4] {
             assert_eq!(
                 queue.take_back(n, |_| true).map(|slot| slot.container),
@@ -445,7 +462,9 @@ mod tests {
             assert!(queue.take_back(n, |_| true).is_none(), "taken twice");
         }
         assert!(queue.take_back(5, |_| false).is_none());
-        let rest: Vec<_> = (0..7).map(|_| taken(queue.acquire()).container).collect();
+        let rest: Vec<_> = (0..7)
+            .map(|_| taken(queue.acquire(Class::Foreground)).container)
+            .collect();
         assert_eq!(rest, [8, 7, 6, 5, 3, 2, 1]);
     }
 
@@ -457,14 +476,16 @@ mod tests {
         }
         let bottom = queue.take_back(0, |_| true).expect("idle");
         queue.offer(bottom);
-        assert_eq!(taken(queue.acquire()).container, 2);
+        assert_eq!(taken(queue.acquire(Class::Foreground)).container, 2);
     }
 
     /// spec/11 SlotQueueBasic3: many wait, one slot comes, one gets it: the oldest.
     #[test]
     fn the_oldest_waiter_gets_the_slot() {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
-        let mut tickets: Vec<_> = (0..5).map(|_| ticket(queue.acquire())).collect();
+        let mut tickets: Vec<_> = (0..5)
+            .map(|_| ticket(queue.acquire(Class::Foreground)))
+            .collect();
         assert_eq!(queue.offer(slots.make(7, 0)), Offered::HandedOver);
         assert_eq!(
             poll(&mut tickets[0])
@@ -480,8 +501,8 @@ mod tests {
     #[test]
     fn an_error_goes_to_the_call_that_it_belongs_to_and_does_not_stick() {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
-        let mut first = ticket(queue.acquire());
-        let mut second = ticket(queue.acquire());
+        let mut first = ticket(queue.acquire(Class::Foreground));
+        let mut second = ticket(queue.acquire(Class::Foreground));
         assert_eq!(queue.start_for_oldest(), Some(0));
         assert_eq!(queue.start_for_oldest(), Some(1));
         assert_eq!(queue.start_for_oldest(), None);
@@ -492,7 +513,7 @@ mod tests {
         poll(&mut first).expect("served").expect("a slot");
         queue.fail(0, ErrorCode::ContainerInitFailed.into());
         drop((first, second));
-        let mut third = ticket(queue.acquire());
+        let mut third = ticket(queue.acquire(Class::Foreground));
         assert!(poll(&mut third).is_none(), "an old error must not be seen");
     }
 
@@ -501,8 +522,8 @@ mod tests {
     #[test]
     fn a_call_whose_container_went_to_another_may_get_a_second_launch() {
         let (slots, queue) = (Slots::new(), SlotQueue::default());
-        let mut older = ticket(queue.acquire());
-        let mut younger = ticket(queue.acquire());
+        let mut older = ticket(queue.acquire(Class::Foreground));
+        let mut younger = ticket(queue.acquire(Class::Foreground));
         assert_eq!(
             (queue.start_for_oldest(), queue.start_for_oldest()),
             (Some(0), Some(1))
@@ -521,7 +542,7 @@ mod tests {
         let mut slot = slots.make(1, 0);
         slot.ended = true;
         assert_eq!(queue.offer(slot), Offered::Refused);
-        let mut waiting = ticket(queue.acquire());
+        let mut waiting = ticket(queue.acquire(Class::Foreground));
         assert!(poll(&mut waiting).is_none());
         assert!(slots.alive.lock().unwrap().is_empty());
     }
@@ -537,7 +558,7 @@ mod tests {
             evictable.swap(false, Ordering::SeqCst),
             "an idle slot may be evicted"
         );
-        assert_eq!(taken(queue.acquire()).container, 1);
+        assert_eq!(taken(queue.acquire(Class::Foreground)).container, 1);
         assert!(slots.alive.lock().unwrap().is_empty());
     }
 
@@ -561,12 +582,12 @@ mod tests {
         queue.offer(slots.make(1, 0));
         queue.close();
         assert!(slots.alive.lock().unwrap().is_empty());
-        assert!(matches!(queue.acquire(), Acquired::Closed));
+        assert!(matches!(queue.acquire(Class::Foreground), Acquired::Closed));
         assert_eq!(queue.offer(slots.make(2, 0)), Offered::Refused);
         assert!(slots.alive.lock().unwrap().is_empty());
 
         let queue = SlotQueue::<TestSlot>::default();
-        let mut waiting = ticket(queue.acquire());
+        let mut waiting = ticket(queue.acquire(Class::Foreground));
         assert!(!queue.close_if_unused());
         queue.close();
         let error = poll(&mut waiting).expect("told").expect_err("refused");
@@ -615,7 +636,7 @@ mod tests {
             let (mut launched, mut used) = (0, 0);
             for step in steps {
                 match step {
-                    Step::Acquire => match queue.acquire() {
+                    Step::Acquire => match queue.acquire(Class::Foreground) {
                         Acquired::Slot(slot) => in_use.push(slot),
                         Acquired::Wait(ticket) => tickets.push(ticket),
                         Acquired::Closed => unreachable!("never closed here"),

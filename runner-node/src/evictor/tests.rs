@@ -153,6 +153,29 @@ fn busy_and_starting_containers_stay() {
 }
 
 #[test]
+fn busy_containers_yield_to_a_hungry_launch_and_no_more_than_it_needs() {
+    let evictor = Evictor::new();
+    let held = amount(10, 0);
+    let busy: Vec<_> = (0..3).map(|_| evictor.register(key("f"), held)).collect();
+    let own = evictor.register(key("g"), held);
+    assert!(!busy[0].yields(), "nobody is hungry");
+    let hungry = evictor.hunger(&key("g"), amount(15, 0));
+    assert!(!own.yields(), "its own function is");
+    assert_eq!(
+        busy.iter().map(Registration::yields).collect::<Vec<_>>(),
+        [true, true, false]
+    );
+    assert!(busy[0].is_evicted() && !busy[2].is_evicted());
+    drop(hungry);
+    // What leaves already counts for the next one.
+    let hungry = evictor.hunger(&key("h"), amount(20, 0));
+    assert!(!busy[2].yields());
+    drop(hungry);
+    let _hungry = evictor.hunger(&key("h"), amount(21, 0));
+    assert!(busy[2].yields());
+}
+
+#[test]
 fn a_container_is_taken_once_and_not_after_its_eviction() {
     let evictor = Evictor::new();
     let containers = idle(&evictor, key("1"), &[amount(1, 0); 2]);

@@ -6,6 +6,7 @@ pub(crate) mod manual_task;
 mod cgroup;
 pub mod pool;
 pub mod reserve;
+pub(crate) mod room;
 pub mod totals;
 
 use domain::FnSpec;

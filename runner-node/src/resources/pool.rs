@@ -145,6 +145,11 @@ impl Pool {
         }
     }
 
+    /// Whether somebody waits in the line.
+    pub fn has_line(&self) -> bool {
+        !self.shared.line().waiting.is_empty()
+    }
+
     /// Completes when, after this call, something was given back or somebody left the line: when
     /// [`Waiter::missing`] may have changed.
     pub(super) fn moved(&self) -> Notified<'_> {

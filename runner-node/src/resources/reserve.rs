@@ -1,6 +1,8 @@
 //! Getting the resources for a new container: a place in the pool's line, and the eviction of
 //! idle containers of other functions for what is missing (spec/04 4.4).
 
+use std::pin::pin;
+
 use domain::{ApiError, ErrorCode, SlotKey};
 use futures_util::future::OptionFuture;
 
@@ -39,7 +41,8 @@ impl From<Refusal> for ApiError {
 
 /// Acquires `need` for a container of `own_key`. For what is missing, idle containers of other
 /// functions are evicted: at once, and by the first in the line also later, when more of them become
-/// idle. Their capacity goes to the line in its order. Dropping the future leaves the line.
+/// idle; once `patience` is over, busy ones, too, at the end of their calls. Their capacity goes to the line in its
+/// order. Dropping the future leaves the line.
 ///
 /// # Errors
 /// [`Refusal`]; of a full node only with [`WhenFull::Refuse`].
@@ -49,8 +52,11 @@ pub async fn reserve(
     own_key: &SlotKey,
     need: Resources,
     when_full: WhenFull,
+    patience: impl Future<Output = ()>,
 ) -> Result<Token, Refusal> {
     let mut waiter = pool.acquire(need)?;
+    let mut patience = pin!(patience);
+    let mut patient = true;
     loop {
         // Taken before looking, so that no change after the look is missed.
         let moved = pool.moved();
@@ -73,11 +79,14 @@ pub async fn reserve(
             tracing::debug!(count, ?missing, "evicting idle containers");
         }
         let released = eviction.as_ref().map(Eviction::next_release);
+        let hungry = !patient && eviction.is_none();
+        let _hungry = hungry.then(|| evictor.hunger(own_key, missing));
         tokio::select! {
             biased;
             token = &mut waiter => return Ok(token),
             Some(()) = OptionFuture::from(released) => {}
             Some(()) = OptionFuture::from(idled) => {}
+            () = &mut patience, if patient => patient = false,
             () = moved => {}
         }
     }

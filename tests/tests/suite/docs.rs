@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
-use api_node::config::ApiConfig;
+use api_node::calls::CallsMetrics;
+use api_node::config::{ApiConfig, CallsConfig};
+use api_node::queue::QueueMetrics;
 use domain::ErrorCode;
 use hearth_tests::binary::repository;
 use hybrid_client::config::HybridConfig;
 use lb::config::LbConfig;
-use lb::{FrontDoorMetrics, PlacerMetrics};
+use lb::{FrontDoorMetrics, PlacerMetrics, RecorderMetrics};
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::config::{GrpcConfig, NodeConfig};
 use nodekit::metrics::Metrics;
@@ -48,6 +50,7 @@ fn configuration() {
             HybridConfig::TABLE,
         ),
         ("API", ApiConfig::TABLE),
+        ("Calls", CallsConfig::TABLE),
         ("Front door and load balancer", LbConfig::TABLE),
         ("Runner", RunnerConfig::TABLE),
     ] {
@@ -88,6 +91,9 @@ fn metrics() {
     let api = ApiMetrics::new(&mut metrics);
     FrontDoorMetrics::new(&mut metrics, api);
     PlacerMetrics::new(&mut metrics);
+    CallsMetrics::new(&mut metrics);
+    QueueMetrics::new(&mut metrics);
+    RecorderMetrics::new(&mut metrics);
     RunnerMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
     let mut expected =

@@ -2,6 +2,7 @@
 //! of them has to stand by itself.
 
 mod apps;
+mod calls;
 mod changes;
 mod fns;
 mod model;
@@ -67,21 +68,21 @@ impl HeldClock {
 }
 
 /// A new database with a store on it.
-struct Fixture {
-    store: Arc<dyn Store>,
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
     url: String,
     clock: HeldClock,
     _directory: Option<TempDir>,
 }
 
 impl Fixture {
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let url = format!("sqlite3://{}/data/fn.db", directory.path().display());
         Self::on(url, Some(directory)).await
     }
 
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         Self::on(new_postgres_database().await, None).await
     }
 

@@ -41,7 +41,10 @@ async fn reopening_finds_the_data(f: Fixture) {
 async fn an_older_schema_is_brought_up_to_date(f: Fixture) {
     let app = f.app("a").await;
     f.sql(
-        "DROP TABLE runners; DROP TABLE lb_nodes;
+        "DROP TABLE runners; DROP TABLE lb_nodes; DROP TABLE calls; DROP TABLE call_tags;
+         DROP TABLE call_snapshots; DROP TABLE call_requests; DROP TABLE call_results;
+         DROP TABLE call_attempts; DROP TABLE doorbells; DROP TABLE call_keys; DROP TABLE callbacks;
+         DROP TABLE call_retention; DROP TABLE call_logs;
          UPDATE schema_migrations SET version = 1",
     )
     .await;
@@ -63,7 +66,7 @@ async fn refused_to_open(f: &Fixture) -> MigrateError {
 async fn a_dirty_database_is_refused(f: Fixture) {
     f.sql("UPDATE schema_migrations SET dirty = TRUE").await;
     let error = refused_to_open(&f).await;
-    assert_eq!(error.to_string(), "database is dirty. version: 2");
+    assert_eq!(error.to_string(), "database is dirty. version: 4");
 }
 
 async fn a_newer_database_is_refused(f: Fixture) {
@@ -72,7 +75,7 @@ async fn a_newer_database_is_refused(f: Fixture) {
     let error = refused_to_open(&f).await;
     assert_eq!(
         error.to_string(),
-        "database is newer than this server. version: 26 known: 2"
+        "database is newer than this server. version: 26 known: 4"
     );
 }
 

@@ -108,3 +108,40 @@ async fn a_starting_neighbour_is_left_alone() {
     assert_eq!(refused(pulling).await, ErrorCode::ServerBusy);
     bench.end().await;
 }
+
+#[tokio::test]
+async fn a_function_whose_calls_never_pause_makes_room_for_another() {
+    let bench = Bench::new(2);
+    let (f, g) = (function("f"), function("g"));
+    // Twice as many callers as there is room for: a free container always has a call that waits.
+    let over = CancellationToken::new();
+    let callers: Vec<_> = (0..4)
+        .map(|caller| {
+            let (agent, f, over) = (bench.agent.clone(), Arc::clone(&f), over.clone());
+            tokio::spawn(async move {
+                let mut calls = 0;
+                while !over.is_cancelled() {
+                    let id = format!("f{caller}-{calls}");
+                    answer(
+                        agent
+                            .submit(call(&f, &id, "echo"))
+                            .await
+                            .expect("an answer"),
+                    )
+                    .await;
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    bench.until(|state| state.started == 2).await;
+    bench.call(&g, "g1").await;
+    // And the busy one goes on: with the rest of the node, and later with all of it.
+    bench.seen_more().await;
+    over.cancel();
+    for caller in callers {
+        assert!(soon(caller).await.expect("no panic") > 0);
+    }
+    bench.end().await;
+}

@@ -20,6 +20,7 @@ use nodekit::exchange::{CallRequest, CallResponse, CallResult, Target};
 use nodekit::metrics::Metrics;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use self::function::World;
 use super::{Agent, Parts, Settings};
@@ -152,6 +153,14 @@ impl Bench {
             .await
             .map(drop);
         seen.expect("the world goes on");
+    }
+
+    /// Waits until functions have received a hundred calls more.
+    async fn seen_more(&self) {
+        let mut seen = self.world.seen.subscribe();
+        let until = seen.borrow().len() + 100;
+        let more = soon(seen.wait_for(|seen| seen.len() >= until)).await;
+        more.map(drop).expect("the world goes on");
     }
 
     /// A whole call; its container and its output.

@@ -64,7 +64,8 @@ impl Node {
     fn reserve(&self, function: usize, memory_mb: u64, when_full: WhenFull) -> Reservation {
         let (pool, evictor, key) = (self.pool.clone(), self.evictor.clone(), self.keys[function]);
         ManualTask::new(Box::pin(async move {
-            reserve(&pool, &evictor, &key, memory(memory_mb), when_full).await
+            let endless = std::future::pending();
+            reserve(&pool, &evictor, &key, memory(memory_mb), when_full, endless).await
         }))
     }
 
@@ -150,6 +151,26 @@ fn nothing_is_evicted_while_it_is_not_enough() {
     drop(busy);
     assert!(matches!(reservation.poll(), Some(Ok(_))));
     assert!(!idle.registration.is_evicted());
+}
+
+#[test]
+fn busy_containers_are_asked_when_patience_is_over_and_not_before() {
+    let node = Node::new(100);
+    let mut busy = node.idle(0, 100);
+    busy.claim();
+    let (impatient, patience) = tokio::sync::oneshot::channel::<()>();
+    let (pool, evictor, key) = (node.pool.clone(), node.evictor.clone(), node.keys[1]);
+    let mut reservation = ManualTask::new(Box::pin(async move {
+        let patience = async { drop(patience.await) };
+        reserve(&pool, &evictor, &key, memory(50), WhenFull::Wait, patience).await
+    }));
+    assert!(reservation.poll().is_none());
+    assert!(!busy.registration.yields());
+    impatient.send(()).expect("it waits");
+    assert!(reservation.is_woken() && reservation.poll().is_none());
+    assert!(busy.registration.yields());
+    busy.token = None;
+    assert!(matches!(reservation.poll(), Some(Ok(_))));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod cluster;
 mod cold;
 mod connection;
 mod document;
+mod durable;
 mod engine_api;
 mod idleness;
 mod launches;
@@ -98,6 +99,9 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
     hot(plan, &image, &mut report).await?;
     if plan.has(Part::Overload) {
         overload::measure(plan, &mut report).await?;
+    }
+    if plan.has(Part::Durable) {
+        durable::measure(plan, &mut report).await?;
     }
 
     println!("{}", report.markdown());

@@ -95,6 +95,8 @@ pub(crate) enum Part {
     Cluster,
     /// P13.
     Overload,
+    /// P8, P9, P10.
+    Durable,
 }
 
 impl Plan {

@@ -40,6 +40,8 @@ struct Counted {
 /// One measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
+    /// Answers.
+    pub(crate) requests: u64,
     /// Answers per second.
     pub(crate) per_second: f64,
     /// Half of the answers took no longer, in milliseconds.
@@ -71,6 +73,17 @@ impl Wrk {
         connections: u32,
         duration: Duration,
     ) -> anyhow::Result<Load> {
+        self.load_with(url, &[], connections, duration).await
+    }
+
+    /// The same with headers, each `Name: value`.
+    pub(crate) async fn load_with(
+        &self,
+        url: &str,
+        headers: &[&str],
+        connections: u32,
+        duration: Duration,
+    ) -> anyhow::Result<Load> {
         let cpu_before = cpu_of_children()?;
         let began = Instant::now();
         let output = Command::new("wrk")
@@ -81,6 +94,7 @@ impl Wrk {
                 "-s",
             ])
             .arg(script(self.directory.path()))
+            .args(headers.iter().flat_map(|header| ["-H", header]))
             .arg(url)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -98,6 +112,7 @@ impl Wrk {
             serde_json::from_str(text.trim_end().lines().last().unwrap_or_default())
                 .with_context(|| format!("wrk said: {text}"))?;
         Ok(Load {
+            requests: counted.requests,
             per_second: counted.requests as f64 * 1e6 / counted.micros as f64,
             p50_millis: counted.p50_micros as f64 / 1e3,
             p99_millis: counted.p99_micros as f64 / 1e3,

@@ -1,12 +1,12 @@
 //! The headers and the status of HTTP triggers: what a client sends is told to the function under
 //! other names, and what the function says under such names is told to the client (spec/01 1.9).
 
+use crate::hop;
 use domain::{ApiError, ErrorCode};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use nodekit::hop;
 use percent_encoding::{CONTROLS, percent_encode};
 
 const PREFIX: &str = "fn-http-h-";
@@ -22,8 +22,8 @@ const NO_HOST: &str = "localhost";
 /// What the function sees of a request: every header under the prefix, but for `Content-Type`, which
 /// keeps its name, and `Host`, which is part of the URL. A name that is too long with the prefix is
 /// left out.
-pub(super) fn request_headers(parts: &mut Parts) -> HeaderMap {
-    let url = request_url(parts);
+pub fn request_headers(parts: &mut Parts) -> HeaderMap {
+    let url = HeaderValue::try_from(url(parts)).ok();
     hop::strip(&mut parts.headers);
     let client = &parts.headers;
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
@@ -59,8 +59,13 @@ pub(super) fn request_headers(parts: &mut Parts) -> HeaderMap {
     headers
 }
 
+/// Whether a function was called through a trigger, by what it was told of the request.
+pub fn is_trigger_call(request: &HeaderMap) -> bool {
+    request.get(&FN_INTENT) == Some(&HTTP_REQUEST)
+}
+
 /// A map can be full; what does not fit is left out instead of ending the process.
-pub(super) fn append_all(
+pub fn append_all(
     headers: &mut HeaderMap,
     name: &HeaderName,
     values: impl Iterator<Item = HeaderValue>,
@@ -74,7 +79,7 @@ pub(super) fn append_all(
 
 /// The absolute URL of a request, of visible ASCII only. Scheme and host are what the client says, if
 /// that is a scheme and a host: they inform the function and decide nothing here.
-fn request_url(parts: &Parts) -> Option<HeaderValue> {
+pub fn url(parts: &Parts) -> String {
     let scheme = match parts.uri.scheme_str() {
         Some("https") => "https",
         _ => "http",
@@ -93,7 +98,7 @@ fn request_url(parts: &Parts) -> Option<HeaderValue> {
     url.push_str("://");
     url.push_str(host);
     url.extend(percent_encode(path.as_bytes(), CONTROLS));
-    HeaderValue::try_from(url).ok()
+    url
 }
 
 /// The status that the client sees of an answer which the platform takes for a success: the
@@ -102,7 +107,7 @@ fn request_url(parts: &Parts) -> Option<HeaderValue> {
 /// # Errors
 /// `FunctionInvalidResponse` for a number that cannot be the status of an answer: outside of
 /// 100..=599, or the 1xx of an answer that is yet to come.
-pub(super) fn status(headers: &HeaderMap) -> Result<StatusCode, ApiError> {
+pub fn status(headers: &HeaderMap) -> Result<StatusCode, ApiError> {
     let Some(told) = headers
         .get(&FN_HTTP_STATUS)
         .and_then(|told| told.to_str().ok())
@@ -126,7 +131,7 @@ pub(super) fn status(headers: &HeaderMap) -> Result<StatusCode, ApiError> {
 
 /// What the client sees of a function's headers: those under the prefix, and `Content-Type`. What
 /// frames a message or belongs to a connection is never the function's to say.
-pub(super) fn response_headers(function: &HeaderMap) -> HeaderMap {
+pub fn response_headers(function: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(function.len());
     for name in function.keys() {
         let values = function.get_all(name).iter().cloned();

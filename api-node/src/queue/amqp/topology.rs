@@ -1,0 +1,114 @@
+//! What is declared at the broker: the queue, and where its dead letters go.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind};
+
+/// How often a message may come back before it goes to the dead letters. Each release and each
+/// consumer that goes away with a message counts, so this is far beyond what a message sees that
+/// waits for a busy cluster; the store rings again for what is lost to it.
+pub(super) const DELIVERY_LIMIT: i64 = 1000;
+/// How many dead letters are kept; the oldest ones go first.
+const DEAD_LETTERS: i64 = 10_000;
+
+/// The names at the broker.
+#[derive(Debug, Clone)]
+pub(super) struct Topology {
+    /// The queue.
+    pub(super) queue: ShortString,
+    /// The exchange and the queue for dead letters.
+    pub(super) dead: ShortString,
+}
+
+/// What could not be declared.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot declare {kind} '{name}': {source}")]
+pub(super) struct TopologyError {
+    kind: &'static str,
+    name: ShortString,
+    source: lapin::Error,
+}
+
+impl Topology {
+    /// Everything is named after the queue.
+    pub(super) fn of(queue: &str) -> Self {
+        Self {
+            queue: queue.into(),
+            dead: format!("{queue}.dead").into(),
+        }
+    }
+
+    /// Declares what is not there yet. The broker refuses a queue that is there with other
+    /// arguments, and ends the channel.
+    pub(super) async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
+        let failed = |kind, name: &ShortString| {
+            let name = name.clone();
+            move |source| TopologyError { kind, name, source }
+        };
+        let durable = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        channel
+            .exchange_declare(
+                self.dead.clone(),
+                ExchangeKind::Fanout,
+                durable,
+                FieldTable::default(),
+            )
+            .await
+            .map_err(failed("the exchange", &self.dead))?;
+        let mut arguments = quorum();
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(DEAD_LETTERS));
+        channel
+            .queue_declare(self.dead.clone(), QueueDeclareOptions::durable(), arguments)
+            .await
+            .map_err(failed("the queue", &self.dead))?;
+        channel
+            .queue_bind(
+                self.dead.clone(),
+                self.dead.clone(),
+                ShortString::default(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .map_err(failed("the binding of the queue", &self.dead))?;
+        let mut arguments = quorum();
+        arguments.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongLongInt(DELIVERY_LIMIT),
+        );
+        let dead = self.dead.as_str().into();
+        arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(dead));
+        channel
+            .queue_declare(
+                self.queue.clone(),
+                QueueDeclareOptions::durable(),
+                arguments,
+            )
+            .await
+            .map_err(failed("the queue", &self.queue))?;
+        Ok(())
+    }
+
+    /// How many dead letters there are.
+    pub(super) async fn count_dead(&self, channel: &Channel) -> lapin::Result<u32> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::durable()
+        };
+        let dead = self.dead.clone();
+        let queue = channel
+            .queue_declare(dead, passive, FieldTable::default())
+            .await?;
+        Ok(queue.message_count())
+    }
+}
+
+fn quorum() -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let kind = AMQPValue::LongString("quorum".into());
+    arguments.insert("x-queue-type".into(), kind);
+    arguments
+}

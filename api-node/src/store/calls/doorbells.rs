@@ -1,0 +1,257 @@
+//! The statements on the table of doorbells: one row for each call that waits, from when it is
+//! accepted, or queued again, until it is claimed or over.
+
+use std::collections::BTreeMap;
+
+use domain::call::LeaseRef;
+use domain::{CallId, CallState, FnId, Timestamp};
+use serde::Serialize;
+
+use super::super::call_store::Doorbell;
+use super::super::session::{Arg, Session, Sql};
+use super::batch::{self, Text, batch};
+use super::rows::CallRow;
+
+const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint, lane text, due_at bigint,
+    expires_at bigint, delayed bigint]
+    "INSERT INTO doorbells (call_id, epoch, fn_id, priority, lane, due_at, expires_at, delayed) \
+     SELECT call_id, epoch, fn_id, priority, lane, due_at, expires_at, delayed FROM batch WHERE true \
+     ON CONFLICT (call_id) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, \
+     delayed = excluded.delayed, rung_at = NULL");
+const FORGET: Sql =
+    batch!([id text] "DELETE FROM doorbells WHERE call_id IN (SELECT id FROM batch)");
+/// A row that is locked belongs to somebody who moves its call, and who is not waited for.
+macro_rules! confirm {
+    ($lock:literal) => {
+        concat!(
+            ", free AS (SELECT d.call_id FROM batch JOIN doorbells d \
+             ON d.call_id = batch.call_id AND d.epoch = batch.epoch WHERE d.rung_at IS NULL",
+            $lock,
+            ") UPDATE doorbells SET rung_at = $2 FROM free WHERE doorbells.call_id = free.call_id"
+        )
+    };
+}
+const CONFIRM: Sql = batch!([call_id text, epoch bigint]
+    confirm!(""),
+    confirm!(" FOR UPDATE OF d SKIP LOCKED"));
+
+/// The lanes in which something has to be rung, by jumps through the index.
+macro_rules! lanes {
+    ($rest:literal) => {
+        concat!(
+            "WITH RECURSIVE lanes(lane) AS ( \
+             SELECT (SELECT MIN(lane) FROM doorbells WHERE rung_at IS NULL) \
+             UNION ALL \
+             SELECT (SELECT MIN(d.lane) FROM doorbells d WHERE d.rung_at IS NULL AND d.lane > lanes.lane) \
+             FROM lanes WHERE lanes.lane IS NOT NULL) ",
+            $rest
+        )
+    };
+}
+
+/// The first ones of each lane; of them the first ones of each function; of them the first ones. Steps
+/// of priority are whole ones.
+macro_rules! due {
+    ($from:literal) => {
+        concat!(
+            lanes!(""),
+            "SELECT call_id, epoch, fn_id, priority, due_at, delayed FROM ( \
+             SELECT ranked.*, ROW_NUMBER() OVER (PARTITION BY fn_id ORDER BY step DESC, due_at, call_id) AS place \
+             FROM (SELECT d.*, d.priority + ($1 - d.due_at) / $2 AS step FROM lanes ",
+            $from,
+            " WHERE lanes.lane IS NOT NULL) AS ranked) AS placed \
+             WHERE place <= $3 ORDER BY step DESC, due_at, call_id LIMIT $4"
+        )
+    };
+}
+
+pub(in super::super) const DUE: Sql = Sql {
+    sqlite: due!(
+        "JOIN doorbells d ON d.call_id IN (SELECT i.call_id FROM doorbells i \
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3)"
+    ),
+    postgres: due!(
+        "CROSS JOIN LATERAL (SELECT i.* FROM doorbells i \
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3) d"
+    ),
+};
+pub(in super::super) const NEXT: &str = lanes!(
+    "SELECT MIN((SELECT MIN(d.due_at) FROM doorbells d WHERE d.rung_at IS NULL AND d.lane = lanes.lane)) \
+     FROM lanes WHERE lanes.lane IS NOT NULL"
+);
+const WAKE: Sql = batch!([id text]
+    "UPDATE calls SET state = 'queued' FROM batch WHERE calls.id = batch.id AND state = 'delayed'");
+const WOKEN: Sql = batch!([id text]
+    "UPDATE doorbells SET delayed = 0 FROM batch WHERE doorbells.call_id = batch.id");
+const RUNG: Sql = batch!([id text]
+    "SELECT d.fn_id, COUNT(*) FROM batch JOIN doorbells d ON d.fn_id = batch.id \
+     WHERE d.rung_at IS NOT NULL GROUP BY d.fn_id");
+macro_rules! silent {
+    ($lock:literal) => {
+        concat!(
+            "UPDATE doorbells SET rung_at = NULL WHERE call_id IN (SELECT call_id FROM doorbells \
+             WHERE rung_at IS NOT NULL AND rung_at <= $1 ORDER BY rung_at LIMIT $2",
+            $lock,
+            ") RETURNING call_id"
+        )
+    };
+}
+pub(in super::super) const RING_AGAIN: Sql = Sql {
+    sqlite: silent!(""),
+    postgres: silent!(" FOR UPDATE SKIP LOCKED"),
+};
+pub(in super::super) const EXPIRED: &str =
+    "SELECT call_id FROM doorbells WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2";
+
+#[derive(Serialize)]
+struct Row<'a> {
+    call_id: Text<'a>,
+    epoch: i64,
+    fn_id: Text<'a>,
+    priority: i32,
+    lane: String,
+    due_at: i64,
+    expires_at: i64,
+    delayed: i64,
+}
+
+/// What is read of a doorbell that is due.
+type DueRow = (String, i64, String, i64, i64, i64);
+
+/// A doorbell that is due, and whether its call has to become queued.
+pub(super) struct Due {
+    pub(super) doorbell: Doorbell,
+    pub(super) delayed: bool,
+}
+
+/// Sets the doorbells of calls that wait from now on.
+pub(super) async fn set(session: &mut impl Session, calls: &[&CallRow]) -> Result<(), sqlx::Error> {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    let rows = batch::rows(calls.iter().map(|call| {
+        let record = &call.record;
+        Row {
+            call_id: Text(record.id.as_str()),
+            epoch: call.progress.epoch,
+            fn_id: Text(record.fn_id.as_str()),
+            priority: record.priority,
+            lane: batch::without_nul(&format!("{}/{}", record.fn_id, record.priority)),
+            due_at: call.progress.due_at.unix_millis(),
+            expires_at: call.progress.expires_at.unix_millis(),
+            delayed: (call.progress.state == CallState::Delayed).into(),
+        }
+    }));
+    session.dialect_execute(SET, &[Arg::Text(&rows)]).await
+}
+
+/// These calls do not wait any more.
+pub(super) async fn forget(
+    session: &mut impl Session,
+    ids: impl IntoIterator<Item = &CallId>,
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<&str> = ids.into_iter().map(CallId::as_str).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    session
+        .dialect_execute(FORGET, &[Arg::Text(&batch::ids(ids))])
+        .await
+}
+
+/// The broker has these; a doorbell that was set anew meanwhile has another epoch.
+pub(super) async fn confirm(
+    session: &mut impl Session,
+    now: Timestamp,
+    rung: &[LeaseRef],
+) -> Result<(), sqlx::Error> {
+    let rung = batch::leases(rung);
+    let args = [Arg::Text(&rung), Arg::Int(now.unix_millis())];
+    session.dialect_execute(CONFIRM, &args).await
+}
+
+pub(super) async fn due(
+    session: &mut impl Session,
+    now: Timestamp,
+    per_fn: u32,
+    limit: u32,
+    ageing_ms: i64,
+) -> Result<Vec<Due>, sqlx::Error> {
+    let args = [
+        Arg::Int(now.unix_millis()),
+        Arg::Int(ageing_ms.max(1)),
+        Arg::Int(per_fn.into()),
+        Arg::Int(limit.into()),
+    ];
+    let rows: Vec<DueRow> = session.dialect_rows(DUE, &args).await?;
+    let due = rows
+        .into_iter()
+        .map(|(call_id, epoch, fn_id, priority, due_at, delayed)| Due {
+            doorbell: Doorbell {
+                lease: LeaseRef {
+                    call_id: CallId::from(call_id),
+                    epoch,
+                },
+                fn_id: FnId::from(fn_id),
+                priority: i32::try_from(priority).unwrap_or(i32::MAX),
+                due_at: Timestamp::from_unix_millis(due_at),
+            },
+            delayed: delayed != 0,
+        });
+    Ok(due.collect())
+}
+
+/// Calls whose rows are locked, and that were delayed, are queued from now on.
+pub(super) async fn wake(
+    session: &mut impl Session,
+    ids: impl IntoIterator<Item = &CallId>,
+) -> Result<(), sqlx::Error> {
+    let ids = batch::ids(ids.into_iter().map(CallId::as_str));
+    session.dialect_execute(WAKE, &[Arg::Text(&ids)]).await?;
+    session.dialect_execute(WOKEN, &[Arg::Text(&ids)]).await
+}
+
+/// How many calls of each of these functions were rung for and wait.
+pub(super) async fn rung(
+    session: &mut impl Session,
+    fns: &[FnId],
+) -> Result<BTreeMap<FnId, u64>, sqlx::Error> {
+    let mut ids: Vec<&str> = fns.iter().map(FnId::as_str).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let rows: Vec<(String, i64)> = session
+        .dialect_rows(RUNG, &[Arg::Text(&batch::ids(ids))])
+        .await?;
+    let counts = rows
+        .into_iter()
+        .map(|(id, count)| (FnId::from(id), count.unsigned_abs()));
+    Ok(counts.collect())
+}
+
+/// When the next one is due.
+pub(super) async fn next(session: &mut impl Session) -> Result<Option<i64>, sqlx::Error> {
+    let row: Option<(Option<i64>,)> = session.row(NEXT, &[]).await?;
+    Ok(row.and_then(|(due_at,)| due_at))
+}
+
+/// Those that were confirmed at `before` or earlier have to be rung again; answers how many.
+pub(super) async fn ring_again(
+    session: &mut impl Session,
+    before: i64,
+    limit: u32,
+) -> Result<u64, sqlx::Error> {
+    let args = [Arg::Int(before), Arg::Int(limit.into())];
+    let rows: Vec<(String,)> = session.dialect_rows(RING_AGAIN, &args).await?;
+    Ok(rows.len() as u64)
+}
+
+/// Calls that wait and have expired.
+pub(super) async fn expired(
+    session: &mut impl Session,
+    now: Timestamp,
+    limit: u32,
+) -> Result<Vec<CallId>, sqlx::Error> {
+    let args = [Arg::Int(now.unix_millis()), Arg::Int(limit.into())];
+    let rows: Vec<(String,)> = session.rows(EXPIRED, &args).await?;
+    Ok(rows.into_iter().map(|(id,)| CallId::from(id)).collect())
+}

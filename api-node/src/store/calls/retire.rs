@@ -1,0 +1,195 @@
+//! Deleting what is older than it is to be kept, and dead calls that somebody purges.
+//!
+//! Requests, results and logs go before their calls do. How far that has come is one row per kind, so
+//! that no call's own row has to be written once more for it.
+
+use domain::CallId;
+
+use super::super::call_store::Retention;
+use super::super::session::{Arg, Locking, Session, Sql};
+use super::batch::{self, batch};
+use super::moves;
+use super::rows::millis_of;
+
+/// A call gets its time of completion before its transaction commits. No transaction takes longer than
+/// this, so that none is over looked at too early.
+const SETTLED: i64 = 20_000;
+/// For so long a call can refer to its snapshot after that was last noted to be in use: a day until it
+/// is noted again, at most 14 days of delay and 14 of waiting, and a margin. Its request is read as
+/// long as results are kept.
+const SNAPSHOT_USE: i64 = 31 * 24 * 3600 * 1000;
+
+macro_rules! position {
+    ($lock:literal) => {
+        concat!(
+            "SELECT completed_at, call_id FROM call_retention WHERE kind = $1",
+            $lock
+        )
+    };
+}
+const POSITION: Locking = Locking {
+    plain: position!(""),
+    for_update: position!(" FOR UPDATE SKIP LOCKED"),
+};
+const MOVE_ON: &str = "UPDATE call_retention SET completed_at = $2, call_id = $3 WHERE kind = $1";
+pub(in super::super) const OVER: &str = "SELECT id, completed_at FROM calls \
+    WHERE completed_at IS NOT NULL AND (completed_at, id) > ($1, $2) AND completed_at <= $3 \
+    ORDER BY completed_at, id LIMIT $4";
+pub(in super::super) const OVER_FIRST: &str = "SELECT id FROM calls \
+    WHERE completed_at IS NOT NULL AND completed_at <= $1 ORDER BY completed_at, id LIMIT $2";
+pub(in super::super) const OLD_KEYS: &str = "SELECT call_id FROM call_keys \
+    WHERE hold_until IS NOT NULL AND hold_until <= $1 ORDER BY hold_until LIMIT $2";
+const DROP_SNAPSHOTS: &str = "DELETE FROM call_snapshots WHERE hash IN (SELECT hash FROM call_snapshots \
+    WHERE used_at <= $1 ORDER BY used_at LIMIT $2) AND used_at <= $1 RETURNING hash";
+
+/// All rows of a table that belong to calls.
+macro_rules! delete {
+    ($table:literal, $column:literal) => {
+        batch!([id text]
+            concat!("DELETE FROM ", $table, " WHERE ", $column, " IN (SELECT id FROM batch)"))
+    };
+}
+/// What is kept for a while only.
+const PARTS: [Sql; 3] = [
+    delete!("call_requests", "call_id"),
+    delete!("call_results", "call_id"),
+    delete!("call_keys", "call_id"),
+];
+/// What is kept as long as the call is.
+const REST: [Sql; 4] = [
+    delete!("call_attempts", "call_id"),
+    delete!("call_tags", "call_id"),
+    delete!("callbacks", "call_id"),
+    delete!("calls", "id"),
+];
+
+/// What is deleted in one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Requests, results and keys of calls.
+    Results,
+    /// Keys and results of clients that waited.
+    Keys,
+    /// Logs, which are elsewhere.
+    Logs,
+    /// Whole calls.
+    Calls,
+    /// Snapshots that no call can refer to any more.
+    Snapshots,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Results,
+        Self::Keys,
+        Self::Logs,
+        Self::Calls,
+        Self::Snapshots,
+    ];
+}
+
+/// Deletes what is due of one kind; answers how many, and whose logs have to go.
+pub(super) async fn retire(
+    session: &mut impl Session,
+    kind: Kind,
+    retention: &Retention,
+    limit: u32,
+) -> Result<(u64, Vec<CallId>), sqlx::Error> {
+    let now = session.now().await?;
+    let results = millis_of(retention.results);
+    match kind {
+        Kind::Results => {
+            let ids = passed(session, "results", now, results, limit).await?;
+            delete(session, &PARTS, &ids).await?;
+            Ok((ids.len() as u64, Vec::new()))
+        }
+        Kind::Logs => {
+            let ids = passed(session, "logs", now, millis_of(retention.logs), limit).await?;
+            Ok((ids.len() as u64, ids))
+        }
+        Kind::Keys => {
+            let args = [
+                Arg::Int(now.saturating_sub(results)),
+                Arg::Int(limit.into()),
+            ];
+            let ids = ids_of(session.rows(OLD_KEYS, &args).await?);
+            delete(session, &PARTS[1..], &ids).await?;
+            Ok((ids.len() as u64, Vec::new()))
+        }
+        Kind::Calls => {
+            let before = now.saturating_sub(millis_of(retention.calls));
+            let args = [Arg::Int(before), Arg::Int(limit.into())];
+            let ids = ids_of(session.rows(OVER_FIRST, &args).await?);
+            // Two nodes that delete the same ones do not wait for each other.
+            let rows = moves::locked_if_free(session, &ids).await?;
+            let ids: Vec<CallId> = rows.iter().map(|row| row.id().clone()).collect();
+            delete(session, &PARTS, &ids).await?;
+            delete(session, &REST, &ids).await?;
+            Ok((ids.len() as u64, ids))
+        }
+        Kind::Snapshots => {
+            let before = now.saturating_sub(results).saturating_sub(SNAPSHOT_USE);
+            let args = [Arg::Int(before), Arg::Int(limit.into())];
+            let dropped: Vec<(String,)> = session.rows(DROP_SNAPSHOTS, &args).await?;
+            Ok((dropped.len() as u64, Vec::new()))
+        }
+    }
+}
+
+/// The next calls that have been over for so long; the transaction passes them for this kind.
+async fn passed(
+    session: &mut impl Session,
+    kind: &str,
+    now: i64,
+    kept: i64,
+    limit: u32,
+) -> Result<Vec<CallId>, sqlx::Error> {
+    let position: Option<(i64, String)> = session.locked_row(POSITION, &[Arg::Text(kind)]).await?;
+    // Another node is at it.
+    let Some((at, id)) = position else {
+        return Ok(Vec::new());
+    };
+    let args = [
+        Arg::Int(at),
+        Arg::Text(&id),
+        Arg::Int(now.saturating_sub(kept.max(SETTLED))),
+        Arg::Int(limit.into()),
+    ];
+    let over: Vec<(String, i64)> = session.rows(OVER, &args).await?;
+    if let Some((id, at)) = over.last() {
+        let args = [Arg::Text(kind), Arg::Int(*at), Arg::Text(id)];
+        session.execute(MOVE_ON, &args).await?;
+    }
+    Ok(over.into_iter().map(|(id, _)| CallId::from(id)).collect())
+}
+
+/// Deletes dead calls with all that belongs to them; answers how many.
+pub(super) async fn purge(session: &mut impl Session, ids: &[CallId]) -> Result<u64, sqlx::Error> {
+    let rows = moves::locked(session, ids).await?;
+    let dead = rows
+        .iter()
+        .filter(|row| row.record.status == domain::CallState::Dead);
+    let dead: Vec<CallId> = dead.map(|row| row.id().clone()).collect();
+    delete(session, &PARTS, &dead).await?;
+    delete(session, &REST, &dead).await?;
+    Ok(dead.len() as u64)
+}
+
+async fn delete(
+    session: &mut impl Session,
+    statements: &[Sql],
+    ids: &[CallId],
+) -> Result<(), sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let ids = batch::ids(ids.iter().map(CallId::as_str));
+    for sql in statements {
+        session.dialect_execute(*sql, &[Arg::Text(&ids)]).await?;
+    }
+    Ok(())
+}
+
+fn ids_of(rows: Vec<(String,)>) -> Vec<CallId> {
+    rows.into_iter().map(|(id,)| CallId::from(id)).collect()
+}

@@ -1,0 +1,297 @@
+//! One leased call: a container, the word that the lease holds, the execution, the report.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use domain::call::{AttemptEnd, AttemptOutcome, Fault, LeaseRef, LeasedCall};
+use domain::{ApiError, ErrorCode};
+use http::header::{EXPECT, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nodekit::exchange::{CallRequest, CallResult};
+use nodekit::{body, hop, trigger_headers};
+use tokio::sync::oneshot;
+use tokio::time::{Instant as Time, sleep, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::Shared;
+use super::held::Seat;
+use super::leases::{HeldLease, Stop};
+use super::metrics::word;
+use super::outcome;
+use super::pause::Pauses;
+
+static FN_ATTEMPT: HeaderName = HeaderName::from_static("fn-attempt");
+
+/// The longest that one question takes while a container waits for the answer.
+const START_LIMIT: Duration = Duration::from_secs(2);
+/// The longest that one report takes.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+/// A report is given up when the lease should have been over for long: so many leases, and not less
+/// than the shortest time.
+const REPORT_LEASES: u32 = 4;
+const SHORTEST_REPORTING: Duration = Duration::from_secs(120);
+/// What is left for reports when the runner ends.
+pub(super) const LAST_REPORTS: Duration = Duration::from_secs(2);
+
+/// What the record says of calls that the end of their runner cut off.
+const CLOSING: &str = "the runner was stopped";
+
+/// A call that is in hand.
+pub(super) struct Job {
+    pub(super) shared: Arc<Shared>,
+    pub(super) call: LeasedCall,
+    pub(super) held: HeldLease,
+    pub(super) stop: oneshot::Receiver<Stop>,
+    /// Its place among the calls in hand.
+    pub(super) seat: Seat,
+}
+
+impl Job {
+    /// Runs it and reports what came of it.
+    pub(super) async fn run(self) {
+        let Self {
+            shared,
+            call,
+            held,
+            mut stop,
+            seat,
+        } = self;
+        let outcome = tokio::select! {
+            biased;
+            why = stopped(&mut stop) => match why {
+                // Its container has been told by the drop of the call.
+                Stop::Cancelled | Stop::Lost => {
+                    debug!(lease = %call.lease, ?why, "durable call is stopped");
+                    return shared.metrics.finished("stopped");
+                }
+                Stop::Closing => AttemptOutcome::Failed {
+                    fault: Fault::Platform,
+                    crashed: false,
+                    retry_after: None,
+                    error: CLOSING.to_owned(),
+                },
+            },
+            outcome = attempt(&shared, &call) => match outcome {
+                Some(outcome) => outcome,
+                None => {
+                    debug!(lease = %call.lease, "durable call is not ours any more");
+                    shared.metrics.lost.inc();
+                    return shared.metrics.finished("stopped");
+                }
+            },
+        };
+        held.reporting();
+        let end = AttemptEnd {
+            lease: call.lease,
+            outcome,
+        };
+        tokio::select! {
+            biased;
+            // What is cancelled needs no report, and would be refused one.
+            _ = stopped(&mut stop) => shared.metrics.finished("stopped"),
+            () = report(&shared, end, call.lease_for) => {}
+        }
+        drop(seat);
+    }
+}
+
+/// Waits for the word to stop.
+async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
+    if stop.is_terminated() {
+        return std::future::pending().await;
+    }
+    match stop.await {
+        Ok(why) => why,
+        // The sender lives as long as the lease is held, unless it has been used.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Where the fence stands.
+#[derive(Default)]
+struct Fence {
+    /// The lease was confirmed: the function may see the call.
+    passed: AtomicBool,
+    /// The last question was not answered with yes.
+    refused: AtomicBool,
+}
+
+impl Fence {
+    /// Asks whether the lease holds, unless that is known.
+    async fn pass(&self, shared: &Shared, lease: &LeaseRef) -> Result<(), ApiError> {
+        if self.passed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.refused.store(true, Ordering::Relaxed);
+        let asked = shared.source.start(&shared.runner_id, lease.clone());
+        let late = |_| Err(ErrorCode::StoreUnavailable.into());
+        timeout(START_LIMIT, asked).await.unwrap_or_else(late)?;
+        self.refused.store(false, Ordering::Relaxed);
+        self.passed.store(true, Ordering::Relaxed);
+        shared.metrics.started.inc();
+        Ok(())
+    }
+}
+
+/// One execution; nothing if the lease turned out to be lost.
+async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
+    let target = shared.targets.of(&call.snapshot);
+    let headers = request_headers(call);
+    let trigger = trigger_headers::is_trigger_call(&headers);
+    let arrived = Instant::now();
+    let fence = Fence::default();
+    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        let request = CallRequest {
+            id: call.lease.call_id.clone(),
+            target: Arc::clone(&target),
+            headers: headers.clone(),
+            body: body::full(call.body.clone()),
+            arrived,
+            wait_deadline: arrived.checked_add(shared.settings.max_wait),
+            detached: false,
+        };
+        let mut ending = None;
+        let ask = || fence.pass(shared, &call.lease);
+        let answer: CallResult = tokio::select! {
+            biased;
+            () = given_back(shared, &fence) => return Some(AttemptOutcome::Returned),
+            answer = shared.agent.submit_fenced(request, ask, &mut ending) => answer,
+        };
+        let error = match answer {
+            Ok(response) => {
+                match outcome::answered(response, trigger, shared.settings.max_result_bytes).await {
+                    Ok(outcome) => return Some(outcome),
+                    Err(error) => error,
+                }
+            }
+            Err(error) if fence.refused.swap(false, Ordering::Relaxed) => {
+                if error.code() == ErrorCode::CallLeaseLost {
+                    return None;
+                }
+                debug!(lease = %call.lease, ?error, "it is not known whether the lease holds");
+                // Until the lease is over by this runner's clock, which stops the call.
+                tokio::select! {
+                    () = sleep(pauses.next()) => {}
+                    () = shared.draining.cancelled() => return Some(AttemptOutcome::Returned),
+                }
+                continue;
+            }
+            Err(error) => error,
+        };
+        return Some(outcome::failed(error, ending).await);
+    }
+}
+
+/// Completes when the runner takes no more work and the function has not seen the call.
+async fn given_back(shared: &Shared, fence: &Fence) {
+    shared.draining.cancelled().await;
+    if fence.passed.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+/// What the function sees of the request.
+fn request_headers(call: &LeasedCall) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in call.headers.iter() {
+        let (Ok(name), Ok(value)) = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_bytes(&value),
+        ) else {
+            continue;
+        };
+        if headers.try_append(name, value).is_err() {
+            // A map can be full.
+            break;
+        }
+    }
+    hop::strip(&mut headers);
+    headers.remove(HOST);
+    headers.remove(EXPECT);
+    // The platform's word wins; in a full map it is left out like others.
+    let _ = headers.try_insert(&FN_ATTEMPT, HeaderValue::from(call.attempt));
+    headers
+}
+
+/// Reports what came of an attempt, until it is known whether it counts: a report that is lost costs
+/// another execution.
+async fn report(shared: &Shared, end: AttemptEnd, lease_for: Duration) {
+    let patience = (REPORT_LEASES * lease_for).max(SHORTEST_REPORTING);
+    let give_up = Time::now() + patience;
+    let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(5));
+    let reporting = async {
+        loop {
+            let told = shared.source.finish(&shared.runner_id, end.clone());
+            match timeout(REPORT_LIMIT, told).await {
+                Ok(Ok(true)) => return shared.metrics.finished(word(&end.outcome)),
+                Ok(Ok(false)) => return refused(shared, &end.lease),
+                Ok(Err(error)) if error.code() == ErrorCode::CallLeaseLost => {
+                    return refused(shared, &end.lease);
+                }
+                Ok(Err(error)) => debug!(lease = %end.lease, ?error, "report failed"),
+                Err(_) => debug!(lease = %end.lease, "report took too long"),
+            }
+            sleep(pauses.next()).await;
+        }
+    };
+    let given_up = async {
+        tokio::select! {
+            () = sleep_until(give_up) => {}
+            () = async {
+                shared.closing.cancelled().await;
+                sleep(LAST_REPORTS).await;
+            } => {}
+        }
+    };
+    tokio::select! {
+        () = reporting => {}
+        () = given_up => {
+            warn!(lease = %end.lease, outcome = word(&end.outcome), "the end of a durable call could not be reported: it will run again");
+            shared.metrics.finished("unreported");
+        }
+    }
+}
+
+fn refused(shared: &Shared, lease: &LeaseRef) {
+    debug!(%lease, "the end of a durable call does not count: its lease was over");
+    shared.metrics.lost.inc();
+    shared.metrics.finished("stopped");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::work::tests::leased;
+
+    #[test]
+    fn the_function_sees_the_kept_headers_and_the_number_of_the_attempt() {
+        let mut call = leased("c", 3, "echo");
+        call.attempt = 2;
+        for (name, value) in [
+            ("X-A", &b"1"[..]),
+            ("x-a", b"\xff"),
+            ("fn-attempt", b"99"),
+            ("host", b"h"),
+            ("connection", b"x-hop"),
+            ("x-hop", b"1"),
+            ("bad name", b"1"),
+            ("bad-value", b"\n"),
+        ] {
+            call.headers.push(name, value);
+        }
+        let headers = request_headers(&call);
+        let values = |name| {
+            let values = headers.get_all(name).iter();
+            values
+                .map(|value| value.as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(values("x-a"), [b"1".to_vec(), b"\xff".to_vec()]);
+        assert_eq!(values("fn-attempt"), [b"2".to_vec()]);
+        for gone in ["host", "connection", "x-hop", "bad-value"] {
+            assert!(values(gone).is_empty(), "{gone}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Durable calls on this runner: it asks API nodes for as many as it has room for, runs each under
+//! its lease, and reports what came of it.
+//!
+//! ```text
+//! WorkSource::dequeue ─► Feed ─► Job, a task for each call ─► Agent::submit_fenced ─► function
+//!      credits ◄─ room ──╯         │ start, right before the function sees the call
+//!                        Leases ───┤ renew; a call whose lease is not known to hold is stopped
+//!                                  ╰► finish, until it is known whether it counts
+//! ```
+//!
+//! A function never sees a call whose lease was not confirmed after its container was found. Calls of
+//! clients go first: durable ones stand behind them in the queue of their function, and none is asked
+//! for while clients' calls wait for memory or CPU, or while the node is busier than its high
+//! water.
+
+mod call;
+mod credits;
+mod feed;
+mod held;
+mod leases;
+mod metrics;
+mod outcome;
+mod pause;
+mod settings;
+mod targets;
+
+use std::sync::Arc;
+
+use hybrid_client::WorkSource;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use self::held::HeldCalls;
+use self::leases::Leases;
+use self::targets::Targets;
+use crate::agent::Agent;
+
+pub use self::metrics::{OutcomeLabels, WorkMetrics};
+pub use self::settings::Settings;
+
+/// What the tasks of the loop share.
+struct Shared {
+    agent: Agent,
+    source: Arc<dyn WorkSource>,
+    settings: Settings,
+    runner_id: Arc<str>,
+    metrics: WorkMetrics,
+    targets: Targets,
+    leases: Leases,
+    held: HeldCalls,
+    calls: TaskTracker,
+    /// No more work; calls that functions have not seen are given back.
+    draining: CancellationToken,
+    /// Everything ends now.
+    closing: CancellationToken,
+}
+
+/// The running loop.
+///
+/// A stop in good order: [`WorkLoop::drain`], then that of the agent, then [`WorkLoop::close`], and at
+/// last the end of the agent: it must outlive the calls.
+pub struct WorkLoop {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+impl WorkLoop {
+    /// Starts to take calls from `source` for `agent`, which API nodes know as `runner_id`.
+    pub fn start(
+        agent: Agent,
+        source: Arc<dyn WorkSource>,
+        settings: Settings,
+        runner_id: Arc<str>,
+        metrics: WorkMetrics,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            leases: Leases::new(metrics.clone()),
+            held: HeldCalls::new(metrics.held.clone()),
+            targets: Targets::default(),
+            calls: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            agent,
+            source,
+            settings,
+            runner_id,
+            metrics,
+        });
+        let tasks = TaskTracker::new();
+        tasks.spawn(feed::run(Arc::clone(&shared)));
+        let keeping = shared
+            .leases
+            .clone()
+            .keep(Arc::clone(&shared.source), Arc::clone(&shared.runner_id));
+        let ended = ended(Arc::clone(&shared));
+        tasks.spawn(async move {
+            tokio::select! {
+                () = keeping => {}
+                () = ended => {}
+            }
+        });
+        Self { shared, tasks }
+    }
+
+    /// Asks for no more calls, and gives back those that functions have not seen; others go on.
+    pub fn drain(&self) {
+        self.shared.draining.cancel();
+    }
+
+    /// Waits for the calls that run, and for their reports, until `deadline`; what runs then is cut
+    /// off, and reported as the platform's doing. Returns when nothing of the loop is left.
+    pub async fn close(&self, deadline: Instant) {
+        self.drain();
+        self.shared.calls.close();
+        let ending = tokio::time::timeout_at(deadline, self.shared.calls.wait());
+        if ending.await.is_err() {
+            warn!("some durable calls did not finish in time and are cut off");
+        }
+        self.shared.closing.cancel();
+        self.shared.leases.close();
+        self.tasks.close();
+        self.tasks.wait().await;
+        // What came at the very last is given back.
+        self.shared.calls.wait().await;
+    }
+}
+
+/// Leases are kept until no call is in hand.
+async fn ended(shared: Arc<Shared>) {
+    shared.closing.cancelled().await;
+    shared.calls.wait().await;
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -87,7 +87,7 @@ impl Runner<'_> {
         self.dequeue.credits.send(1).await.expect("an API node");
         let work = timeout(PATIENCE, self.dequeue.work.recv()).await;
         let Some(Work::Run(call)) = work.expect("work in time") else {
-            panic!("no call");
+            unreachable!("no call");
         };
         let calls = self.node.api.calls();
         let started = calls.start(RUNNER, call.lease.clone()).await;

@@ -43,8 +43,15 @@ impl Agent {
                 ..Wish::of(&call)
             };
             let (prepared, running) = self.prepare(wish, account).await?;
+            let log = prepared.slot.container.log.clone();
             let waiting = Waiting(Some(prepared));
-            if let Err(error) = fence().await {
+            let settled = async {
+                if let Some(log) = log {
+                    log.settled().await;
+                }
+            };
+            let (passed, ()) = tokio::join!(fence(), settled);
+            if let Err(error) = passed {
                 running.not_sent();
                 return Err(error);
             }

@@ -409,7 +409,7 @@ impl Agent {
         let waited = timings.scheduling.saturating_sub(timings.image_pull);
         function.call_started(container, waited);
         if let Some(container_log) = &slot.container.log {
-            container_log.begin(log, started);
+            container_log.begin(log);
         }
         let done = move |report: Report| {
             if let Some(container_log) = &slot.container.log {

@@ -1,11 +1,12 @@
 //! Which call a container's output belongs to.
 //!
 //! What a function prints comes through the engine, and the answer through the socket: output that was
-//! written before the answer may come after it. So what comes after a call is still of that call
-//! until the next one begins, and a moment longer: the driver knows how long the way is at least.
-//! Where calls follow each other without a pause and the engine is slow, some lines are told of the
-//! next call; none are lost. What a container prints long after its last call belongs to nobody,
-//! and what it prints while it starts belongs to its first call.
+//! written before the answer may come after it, on an idle machine by half a millisecond. So what
+//! comes after a call is still of that call until the next one begins. Where calls of clients follow
+//! each other without a pause, or the engine is slow, lines may be told of the next call; none are
+//! lost, and none are told of a call before their own. A durable call leaves the one before it a
+//! moment ([`ContainerLog::settled`]). What a container prints long after its last call belongs to
+//! nobody, and what it prints while it starts belongs to its first call.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +18,11 @@ use hybrid_client::LogChunk;
 use super::buffer::{Buffer, Mark};
 use crate::driver::Output;
 
-/// Output of a container that has been idle for longer belongs to nobody.
-const LINGER: Duration = Duration::from_secs(1);
+/// Output of a container that has been idle for longer belongs to nobody. An engine with much to do may
+/// take seconds.
+const LINGER: Duration = Duration::from_secs(10);
+/// Output is a little later than the answer, usually.
+const LATE: Duration = Duration::from_millis(2);
 /// The most that is kept of what a container prints before its first call.
 const MAX_EARLY: usize = 64 << 10;
 
@@ -36,7 +40,6 @@ struct State {
     now: Option<Log>,
     /// The call before it.
     before: Option<Log>,
-    began: Option<Instant>,
     ended: Option<Instant>,
     /// What was printed before the first call.
     early: BytesMut,
@@ -71,7 +74,7 @@ impl ContainerLog {
     }
 
     /// A call begins to run; without a lease, its log is not kept.
-    pub(crate) fn begin(&self, lease: Option<LeaseRef>, at: Instant) {
+    pub(crate) fn begin(&self, lease: Option<LeaseRef>) {
         let mut state = self.state();
         let mut now = lease.map(|lease| Log {
             lease,
@@ -79,7 +82,7 @@ impl ContainerLog {
             cut: false,
             last: None,
         });
-        if state.began.is_none() {
+        if state.calls == 0 {
             let early = std::mem::take(&mut state.early).freeze();
             if let Some(log) = now.as_mut().filter(|_| !early.is_empty()) {
                 self.append(log, early);
@@ -87,7 +90,6 @@ impl ContainerLog {
         }
         state.before = std::mem::replace(&mut state.now, now);
         state.calls += 1;
-        state.began = Some(at);
         state.ended = None;
     }
 
@@ -96,19 +98,25 @@ impl ContainerLog {
         self.state().ended = Some(at);
     }
 
+    /// Waits until the output of the last call has usually come, if the container prints.
+    pub(crate) async fn settled(&self) {
+        let until = {
+            let state = self.state();
+            let until = state.ended.map(|ended| ended + LATE);
+            // What has run one call may print without having shown it.
+            until.filter(|_| state.printed || state.calls <= 1)
+        };
+        if let Some(until) = until {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
     /// The mark behind what the call has printed, if it has printed anything.
     pub(crate) fn mark_of(&self, lease: &LeaseRef) -> Option<Mark> {
         let state = self.state();
         let logs = [&state.now, &state.before].into_iter().flatten();
         logs.filter(|log| log.lease == *lease)
             .find_map(|log| log.last)
-    }
-
-    /// Whether output of the last call may be on its way: unless the container has run several and never
-    /// printed anything.
-    pub(crate) fn may_print(&self) -> bool {
-        let state = self.state();
-        state.printed || state.calls <= 1
     }
 
     /// Adds to the log of a call, up to the limit. What the buffer drops stays a gap.
@@ -121,7 +129,9 @@ impl ContainerLog {
             data.truncate(usize::try_from(room).unwrap_or(usize::MAX));
             log.cut = true;
         }
-        self.write(log, data);
+        if !data.is_empty() {
+            self.write(log, data);
+        }
         if log.cut {
             let limit = self.max_bytes;
             let line = format!("\n-----max log size {limit} bytes exceeded, truncating log-----\n");
@@ -148,20 +158,15 @@ impl Output for ContainerLog {
         let mut state = self.state();
         let state = &mut *state;
         state.printed = true;
-        let Some(began) = state.began else {
+        if state.calls == 0 {
             let room = MAX_EARLY - state.early.len();
             state.early.extend_from_slice(&data[..data.len().min(room)]);
             return;
-        };
+        }
         let idle = state
             .ended
             .is_some_and(|ended| at.saturating_duration_since(ended) > LINGER);
-        let log = if at < began && state.before.is_some() {
-            &mut state.before
-        } else {
-            &mut state.now
-        };
-        if let Some(log) = log.as_mut().filter(|_| !idle) {
+        if let Some(log) = state.now.as_mut().filter(|_| !idle) {
             self.append(log, data);
         }
     }
@@ -211,38 +216,36 @@ mod tests {
     fn what_is_printed_is_of_the_call_that_runs_or_has_just_run() {
         let (log, start) = (log(1000), Instant::now());
         let print = |text: &'static str, at| log.printed(text.into(), start + at);
-        log.begin(Some(lease("1", 4)), start);
+        log.begin(Some(lease("1", 4)));
         print("a", MILLI);
         log.end(start + 2 * MILLI);
         print("b", 3 * MILLI);
-        // It was on its way when the next call began.
-        log.begin(Some(lease("2", 1)), start + 4 * MILLI);
-        print("c", 4 * MILLI - MILLI / 2);
+        log.begin(Some(lease("2", 1)));
         print("d", 5 * MILLI);
         log.end(start + 6 * MILLI);
         print("e", 6 * MILLI + LINGER);
         print("f", 7 * MILLI + LINGER);
-        expect(&log, &[("1#4", "abc"), ("2#1", "de")]);
+        expect(&log, &[("1#4", "ab"), ("2#1", "de")]);
     }
 
     #[test]
     fn what_is_printed_before_the_first_call_belongs_to_it() {
         let (log, start) = (log(1000), Instant::now());
         log.printed("hello ".into(), start);
-        log.begin(Some(lease("1", 1)), start + MILLI);
+        log.begin(Some(lease("1", 1)));
         log.printed("world".into(), start + 2 * MILLI);
         expect(&log, &[("1#1", "hello world")]);
-        assert!(log.may_print());
+        assert!(log.mark_of(&lease("1", 1)).is_some());
     }
 
     #[test]
     fn a_call_whose_log_is_not_kept_gets_nobody_elses() {
         let (log, start) = (log(1000), Instant::now());
-        log.begin(Some(lease("1", 1)), start);
+        log.begin(Some(lease("1", 1)));
         log.end(start + MILLI);
-        log.begin(None, start + 2 * MILLI);
+        log.begin(None);
         log.printed("secret".into(), start + 3 * MILLI);
-        log.begin(Some(lease("3", 1)), start + 4 * MILLI);
+        log.begin(Some(lease("3", 1)));
         log.printed("open".into(), start + 5 * MILLI);
         expect(&log, &[("3#1", "open")]);
     }
@@ -250,11 +253,11 @@ mod tests {
     #[test]
     fn a_long_log_is_cut_and_says_so_once() {
         let (log, start) = (log(10), Instant::now());
-        log.begin(Some(lease("1", 1)), start);
+        log.begin(Some(lease("1", 1)));
         for _ in 0..5 {
             log.printed("12345".into(), start + MILLI);
         }
-        log.begin(Some(lease("2", 1)), start + 2 * MILLI);
+        log.begin(Some(lease("2", 1)));
         log.printed("1234567890".into(), start + 3 * MILLI);
         let cut = "1234512345\n-----max log size 10 bytes exceeded, truncating log-----\n";
         expect(&log, &[("1#1", cut), ("2#1", "1234567890")]);
@@ -263,23 +266,33 @@ mod tests {
     #[test]
     fn a_call_that_has_printed_has_a_mark() {
         let (log, start) = (log(10), Instant::now());
-        log.begin(Some(lease("1", 1)), start);
+        log.begin(Some(lease("1", 1)));
         assert_eq!(log.mark_of(&lease("1", 1)), None);
         log.printed("x".into(), start + MILLI);
-        log.begin(Some(lease("2", 1)), start + 2 * MILLI);
+        log.begin(Some(lease("2", 1)));
         assert_eq!(log.mark_of(&lease("1", 1)), Some(1));
         assert_eq!(log.mark_of(&lease("2", 1)), None);
     }
 
-    #[test]
-    fn nothing_is_waited_for_from_a_container_that_never_prints() {
-        let (log, start) = (log(10), Instant::now());
-        log.begin(Some(lease("1", 1)), start);
-        assert!(log.may_print());
-        log.begin(Some(lease("2", 1)), start + MILLI);
-        assert!(!log.may_print());
-        log.printed("x".into(), start + 2 * MILLI);
-        assert!(log.may_print());
+    #[tokio::test(start_paused = true)]
+    async fn a_container_that_prints_is_given_a_moment_after_its_calls() {
+        let log = log(10);
+        let now = || tokio::time::Instant::now().into_std();
+        let start = now();
+        // Nothing has run.
+        log.settled().await;
+        log.begin(Some(lease("1", 1)));
+        log.end(start);
+        log.settled().await;
+        assert_eq!(now() - start, LATE);
+        log.begin(Some(lease("2", 1)));
+        log.end(now());
+        let silent = now();
+        log.settled().await;
+        assert_eq!(now(), silent);
+        log.printed("x".into(), now());
+        log.settled().await;
+        assert_eq!(now() - silent, LATE);
     }
 
     proptest! {
@@ -290,7 +303,7 @@ mod tests {
             max_bytes in 0u64..60,
         ) {
             let (log, start) = (log(max_bytes), Instant::now());
-            log.begin(Some(lease("1", 1)), start);
+            log.begin(Some(lease("1", 1)));
             for piece in &pieces {
                 log.printed(piece.clone().into(), start + MILLI);
             }

@@ -87,6 +87,14 @@ impl CallLogs {
         Sender::new(Arc::clone(&self.buffer))
     }
 
+    /// What has come in so far.
+    #[cfg(test)]
+    pub(crate) fn take(&self) -> Vec<hybrid_client::LogChunk> {
+        let (parts, mark) = self.buffer.take();
+        self.buffer.gone(mark);
+        parts
+    }
+
     /// Waits until what was written up to `mark` has been sent, or given up.
     pub(crate) async fn sent(&self, mark: Mark) {
         self.buffer.sent(mark).await;

@@ -41,8 +41,7 @@ pub struct ContainerSpec {
 
 /// Takes what a container prints.
 pub trait Output: fmt::Debug + Send + Sync + 'static {
-    /// It has printed something, about at this time: the driver knows how long its way is. Must not
-    /// block: the container waits for it.
+    /// Something that it has printed came at this time. Must not block: the container waits for it.
     fn printed(&self, data: Bytes, at: Instant);
 }
 

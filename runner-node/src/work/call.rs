@@ -27,8 +27,6 @@ static FN_ATTEMPT: HeaderName = HeaderName::from_static("fn-attempt");
 
 /// The longest that one question takes while a container waits for the answer.
 const START_LIMIT: Duration = Duration::from_secs(2);
-/// How much later than its answer a function's output may be, usually.
-const LATE_OUTPUT: Duration = Duration::from_millis(2);
 /// The longest that a report waits for the log.
 const LOG_LIMIT: Duration = Duration::from_secs(1);
 /// The longest that one report takes.
@@ -202,9 +200,7 @@ async fn send_log(shared: &Shared, lease: &LeaseRef, witness: &Witness) {
     let (Some(logs), Some(log)) = (shared.agent.logs(), witness.log()) else {
         return;
     };
-    if log.may_print() {
-        sleep(LATE_OUTPUT).await;
-    }
+    log.settled().await;
     if let Some(mark) = log.mark_of(lease) {
         // What is later than that is sent all the same.
         let _ = timeout(LOG_LIMIT, logs.sent(mark)).await;

@@ -86,9 +86,11 @@ impl Runner<'_> {
     pub(super) async fn take(&mut self) -> LeasedCall {
         self.dequeue.credits.send(1).await.expect("an API node");
         let work = timeout(PATIENCE, self.dequeue.work.recv()).await;
-        let Some(Work::Run(call)) = work.expect("work in time") else {
-            unreachable!("no call");
+        let call = match work.expect("work in time") {
+            Some(Work::Run(call)) => Some(call),
+            _ => None,
         };
+        let call = call.expect("a call");
         let calls = self.node.api.calls();
         let started = calls.start(RUNNER, call.lease.clone()).await;
         started.expect("the lease holds");

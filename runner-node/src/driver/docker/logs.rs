@@ -11,10 +11,6 @@ use super::engine::Engine;
 use super::error::EngineError;
 use crate::driver::{Output, Owner};
 
-/// What a container prints is not here before: through the engine's shim and the engine, it takes twice
-/// as long even on an idle machine.
-const WAY: Duration = Duration::from_micros(200);
-
 /// The longest line; what is longer is cut into several.
 const MAX_LINE: usize = 16 * 1024;
 /// Lines per second and container. More are counted and left out: a function that prints without
@@ -68,8 +64,7 @@ pub(super) async fn pump(
     container_id: String,
 ) {
     let mut lines = [Lines::default(), Lines::default()];
-    let begin = Instant::now();
-    let mut rate = Rate::new(begin);
+    let mut rate = Rate::new(Instant::now());
     let mut log = |line: &[u8]| {
         let (allowed, skipped) = rate.allow(Instant::now());
         if skipped > 0 {
@@ -89,8 +84,7 @@ pub(super) async fn pump(
             lines[at].push(chunk.as_ref(), &mut log);
         }
         if let Some(call_log) = &readers.call_log {
-            let at = Instant::now().checked_sub(WAY).unwrap_or(begin);
-            call_log.printed(chunk.into_bytes(), at);
+            call_log.printed(chunk.into_bytes(), Instant::now());
         }
     }
     for rest in &mut lines {

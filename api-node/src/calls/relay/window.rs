@@ -174,7 +174,7 @@ mod tests {
         window.admit(&hog);
         window.admit(&small);
         window.forget();
-        assert_eq!(window.waiting(), [hog.clone()]);
+        assert_eq!(window.waiting(), std::slice::from_ref(&hog));
         assert_eq!(window.admit(&small), Admission::Publish);
         window.set_more(&hog, false);
         window.set_more(&small, true);

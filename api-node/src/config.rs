@@ -55,7 +55,7 @@ settings! {
         FN_CALLBACK_RETRY_FOR: Timeout = "24h" => callback_retry_for: Option<Duration>;
         /// How many callbacks are made at once.
         FN_CALLBACK_PARALLEL: Int<u32> = "16" => callback_parallel: u32;
-        /// Networks, as 169.254.0.0/16, that callbacks may reach although they are link-local or of another kind that is refused (docs/callbacks.md).
+        /// Networks, as 169.254.0.0/16, that callbacks may reach although they are link-local or of another kind that is refused (docs/async.md).
         FN_CALLBACK_ALLOW: Networks = "" => callback_allow: Vec<Network>;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::settings;
-use crate::settings::kinds::{Bytes, Int, Ip, Text, Timeout, Words};
+use crate::settings::kinds::{Bool, Bytes, Int, Ip, Text, Timeout, Words};
 
 settings! {
     /// Settings of every node: its listener and its log.
@@ -62,6 +62,8 @@ settings! {
         FN_NODE_CERT_AUTHORITY: Text = "" => node_cert_authority: String;
         /// Name that the certificate of every server must have, where nodes are reached by addresses that are not in it. Empty expects the host of the address.
         FN_NODE_CERT_NAME: Text = "" => node_cert_name: String;
+        /// Whether the certificates of other nodes must say what kind of node they are for, in a URI among their names: `hearth://role/api`, `hearth://role/lb` or `hearth://role/runner`. A certificate that says so is held to it in any case; one that does not is good for every kind unless this is true.
+        FN_NODE_CERT_ROLES_REQUIRED: Bool = "false" => node_cert_roles_required: bool;
         /// Most gRPC connections that are open at a time; further ones are closed at once, so that the peer goes elsewhere.
         FN_GRPC_MAX_CONNECTIONS: Int<u32> = "2000" => grpc_max_connections: u32;
         /// Most calls at a time on one gRPC connection; the peer keeps further ones back.

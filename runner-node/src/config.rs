@@ -93,6 +93,12 @@ settings! {
         FN_ASYNC_MAX_CALLS: Int<u32> = "0" => async_max_calls: u32;
         /// Longest time that a durable call waits here for a container before it is given back.
         FN_ASYNC_WAIT_MSECS: Millis = "30000" => async_wait_msecs: Option<Duration>;
+        /// Keep what functions print, by call.
+        FN_CALL_LOGS: Bool = "true" => call_logs: bool;
+        /// The same for calls whose clients wait for them.
+        FN_SYNC_CALL_LOGS: Bool = "true" => sync_call_logs: bool;
+        /// Most that is kept of what a function prints during one call; API nodes keep 1 MiB of it.
+        FN_MAX_LOG_SIZE_BYTES: Bytes = "1048576" => max_log_size_bytes: u64;
         /// Accept images that declare a volume.
         FN_IMAGE_ENABLE_VOLUME: Bool = "false" => image_enable_volume: bool;
     }

@@ -2,6 +2,7 @@
 //! containers, and the loop that runs durable calls.
 
 pub mod agent;
+pub mod call_log;
 pub mod config;
 pub mod driver;
 pub mod evictor;

@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// Puts a new certificate for the node `name` on the loopback, and who is trusted, into
-    /// `directory`.
+    /// `directory`. It is good for what the name begins with: `api`, `lb` or `runner`.
     ///
     /// # Panics
     /// When that cannot be written.
@@ -43,6 +43,10 @@ impl Authority {
             SanType::DnsName(name.try_into().expect("a name")),
             SanType::IpAddress([127, 0, 0, 1].into()),
         ];
+        let role = name.split_once('-').map_or(name, |(role, _)| role);
+        let role = format!("hearth://role/{role}");
+        let role = role.as_str().try_into().expect("a URI");
+        params.subject_alt_names.push(SanType::URI(role));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
         let trusted: String = trusted.iter().map(|authority| authority.pem()).collect();
@@ -57,16 +61,16 @@ impl Authority {
 
     /// The settings of a node with the files of [`Authority::equip`].
     pub fn settings(directory: &Path) -> Vec<(String, String)> {
-        [
+        let files = [
             ("FN_NODE_CERT", "cert.pem"),
             ("FN_NODE_CERT_KEY", "key.pem"),
             ("FN_NODE_CERT_AUTHORITY", "authority.pem"),
-        ]
-        .iter()
-        .map(|(name, file)| {
+        ];
+        let files = files.iter().map(|(name, file)| {
             let path = directory.join(file).display().to_string();
             ((*name).to_owned(), path)
-        })
-        .collect()
+        });
+        let roles = ("FN_NODE_CERT_ROLES_REQUIRED".to_owned(), "true".to_owned());
+        files.chain([roles]).collect()
     }
 }

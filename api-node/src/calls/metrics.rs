@@ -118,4 +118,10 @@ impl CallsMetrics {
     pub(super) fn callback(&self, outcome: &'static str) {
         self.callbacks.handle(&CallbackLabels { outcome }).inc();
     }
+
+    /// How many tries to post an outcome ended so.
+    #[cfg(test)]
+    pub(super) fn callbacks_of(&self, outcome: &'static str) -> u64 {
+        self.callbacks.handle(&CallbackLabels { outcome }).get()
+    }
 }

@@ -358,3 +358,6 @@ impl Inner {
 fn random() -> u64 {
     RandomState::new().hash_one(0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The hybrid service: what load balancers and runners ask of API nodes over gRPC (DESIGN 6). It
 //! reads and changes through the [`Store`], as the REST API does.
 
+mod access;
 mod authorize;
 pub mod calls_service;
 mod change_stream;
@@ -27,6 +28,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+pub use self::access::ACCESS;
 use self::runner_watch::RunnerWatch;
 use crate::store::Store;
 

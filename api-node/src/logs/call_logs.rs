@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use domain::{ApiError, CallId, ErrorCode};
 use hybrid_client::LogChunk;
 use tokio::time::timeout;
 
-use super::parts::LogParts;
-use super::{LogCursor, LogPage, LogStore, LogWatch, Watchers, assembly};
+use super::parts::{LogParts, PartKey};
+use super::{LogCursor, LogPage, LogStore, LogWatch, READ_LIMIT, Watchers, assembly};
 
 /// The longest that an operation takes; the places have shorter limits of their own.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,21 @@ impl CallLogs {
             parts,
             watchers: Watchers::default(),
         }
+    }
+
+    /// The page behind `cursor` of a log that has the parts `found`.
+    async fn page(
+        &self,
+        id: &CallId,
+        found: Vec<PartKey>,
+        cursor: LogCursor,
+    ) -> Result<LogPage, ApiError> {
+        let plan = assembly::plan(found, cursor);
+        let parts = match plan.keys.as_slice() {
+            [] => Vec::new(),
+            keys => self.parts.get_parts(id, keys).await?,
+        };
+        Ok(assembly::page(&plan, &parts, cursor))
     }
 }
 
@@ -63,12 +79,32 @@ impl LogStore for CallLogs {
             if found.is_empty() {
                 return Ok(None);
             }
-            let plan = assembly::plan(found, cursor);
-            let parts = match plan.keys.as_slice() {
-                [] => Vec::new(),
-                keys => self.parts.get_parts(id, keys).await?,
-            };
-            Ok(Some(assembly::page(&plan, &parts, cursor)))
+            self.page(id, found, cursor).await.map(Some)
+        })
+        .await
+    }
+
+    async fn read(&self, id: &CallId) -> Result<Option<Bytes>, ApiError> {
+        if !is_id(id) {
+            return Ok(None);
+        }
+        in_time(async {
+            // Asked for once: a list may take longer than a page.
+            let found = self.parts.list_parts(id).await?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let mut page = self.page(id, found.clone(), LogCursor::default()).await?;
+            if !page.more {
+                return Ok(Some(page.data));
+            }
+            let mut log = BytesMut::from(page.data);
+            while page.more && log.len() < READ_LIMIT {
+                page = self.page(id, found.clone(), page.next).await?;
+                log.extend_from_slice(&page.data);
+            }
+            log.truncate(READ_LIMIT);
+            Ok(Some(log.freeze()))
         })
         .await
     }
@@ -100,13 +136,12 @@ async fn in_time<T>(operation: impl Future<Output = Result<T, ApiError>>) -> Res
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use domain::call::LeaseRef;
     use object_store::memory::InMemory;
     use tokio::time::Instant;
 
     use super::super::objects::ObjectParts;
-    use super::super::parts::{Part, PartKey};
+    use super::super::parts::Part;
     use super::*;
 
     /// A place that never answers.

@@ -60,7 +60,8 @@ impl GatheredParts {
         mem::replace(&mut *waiting, rest)
     }
 
-    async fn commit(&self) {
+    /// False if nobody waits who has not been taken by another turn.
+    async fn commit(&self) -> bool {
         let batch = self.batch();
         let (parts, waiting): (Vec<_>, Vec<_>) = batch
             .into_iter()
@@ -68,7 +69,7 @@ impl GatheredParts {
             .unzip();
         let mut parts = parts.concat();
         if parts.is_empty() {
-            return;
+            return false;
         }
         // Everybody locks rows in the same order.
         parts.sort_by(|(a, x), (b, y)| (a, x.key()).cmp(&(b, y.key())));
@@ -77,6 +78,7 @@ impl GatheredParts {
             // Whoever has gone away meanwhile does not want to know.
             let _ = done.send(result.clone());
         }
+        true
     }
 }
 
@@ -94,7 +96,13 @@ impl LogParts for GatheredParts {
                     biased;
                     result = &mut told => break result,
                     // The semaphore is never closed.
-                    _turn = self.turns.acquire() => self.commit().await,
+                    turn = self.turns.acquire() => {
+                        if !self.commit().await {
+                            // The other turn has these parts, and will say what came of it.
+                            drop(turn);
+                            break told.await;
+                        }
+                    }
                 }
             };
             // Whoever had the turn went away in the middle of it. Putting parts twice does no harm.

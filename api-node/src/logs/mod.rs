@@ -23,7 +23,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use domain::{ApiError, CallId};
 use hybrid_client::LogChunk;
 
@@ -58,25 +58,7 @@ pub trait LogStore: Send + Sync + 'static {
     async fn read_from(&self, id: &CallId, cursor: LogCursor) -> Result<Option<LogPage>, ApiError>;
 
     /// The whole log, one attempt after the other, up to [`READ_LIMIT`]; none if the call has no log.
-    async fn read(&self, id: &CallId) -> Result<Option<Bytes>, ApiError> {
-        let Some(mut page) = self.read_from(id, LogCursor::default()).await? else {
-            return Ok(None);
-        };
-        if !page.more {
-            return Ok(Some(page.data));
-        }
-        let mut log = BytesMut::from(page.data);
-        while page.more && log.len() < READ_LIMIT {
-            page = match self.read_from(id, page.next).await? {
-                Some(next) => next,
-                // It was deleted meanwhile; what has been read was the log.
-                None => break,
-            };
-            log.extend_from_slice(&page.data);
-        }
-        log.truncate(READ_LIMIT);
-        Ok(Some(log.freeze()))
-    }
+    async fn read(&self, id: &CallId) -> Result<Option<Bytes>, ApiError>;
 
     /// Tells when there may be more of a log; to be had before the log is read.
     fn watch(&self, id: &CallId) -> LogWatch;

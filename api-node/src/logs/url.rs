@@ -226,6 +226,7 @@ mod tests {
             ("s3://k:s@h/us-east-1/a/b", E::BadName),
             ("s3://k:s@h/us<1/b", E::BadName),
             ("s3://h/us-east-1/b", E::NoCredentials),
+            ("s3://k@h/us-east-1/b", E::NoCredentials),
             ("s3://k:s@h/us-east-1/b?ssl=maybe", E::BadParameter),
             ("s3://k:s@h/us-east-1/b?tls=true", E::BadParameter),
         ] {

@@ -89,3 +89,22 @@ impl QueueMetrics {
         self.dead_letters.set(i64::from(count));
     }
 }
+
+#[cfg(test)]
+impl QueueMetrics {
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.get() == 1
+    }
+
+    pub(super) fn count_dead(&self) -> i64 {
+        self.dead_letters.get()
+    }
+
+    pub(super) fn count_malformed(&self) -> u64 {
+        self.malformed.get()
+    }
+
+    pub(super) fn count_returned(&self) -> u64 {
+        self.returned.get()
+    }
+}

@@ -44,7 +44,8 @@ pub struct Committed {
     pub doorbell: Option<Doorbell>,
 }
 
-/// That a call waits for a runner: a row that stays until the broker has confirmed it.
+/// That a call waits for a runner: to be rung until the broker has confirmed it, and again when nothing
+/// comes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Doorbell {
     /// The call, and the number of its last claim.
@@ -144,7 +145,7 @@ pub struct CallbackDelivery {
     pub tries: u32,
 }
 
-/// How long things are kept after their end.
+/// How long things are kept after their end; requests, results and logs for 20 seconds at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Records of calls.
@@ -264,8 +265,8 @@ pub trait CallStore: Send + Sync + 'static {
     ) -> Result<Vec<Doorbell>, ApiError>;
     /// Forgets doorbells that were confirmed; one that was set anew meanwhile (another epoch) stays.
     async fn confirm_doorbells(&self, rung: Vec<LeaseRef>) -> Result<(), ApiError>;
-    /// How many calls of each function are queued and have no doorbell: they were rung for, and wait
-    /// for a runner. Of these functions only.
+    /// How many calls of each function were rung for, as was confirmed, and wait for a runner. Of these
+    /// functions only.
     async fn rung_calls(&self, fns: Vec<FnId>) -> Result<BTreeMap<FnId, u64>, ApiError>;
     /// How long until the next doorbell is due; none if there is none.
     async fn next_doorbell(&self) -> Result<Option<Duration>, ApiError>;
@@ -274,8 +275,8 @@ pub trait CallStore: Send + Sync + 'static {
     async fn recover_leases(&self, limit: u32) -> Result<Vec<Doorbell>, ApiError>;
     /// Gives up calls that expired without running, at most `limit`; returns how many.
     async fn expire(&self, limit: u32) -> Result<u64, ApiError>;
-    /// Sets the doorbells of calls that are due, have none, and for which nothing has happened for
-    /// `silence`, at most `limit`; returns how many.
+    /// Has those doorbells rung again that were confirmed, and for whose calls nothing has happened for
+    /// `silence` since, at most `limit`; returns how many.
     async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError>;
     /// Deletes what is older than it is to be kept, at most `limit` rows of each kind; returns how
     /// many, and the calls whose logs are to be deleted.
@@ -300,6 +301,7 @@ pub trait CallStore: Send + Sync + 'static {
         error: Option<&str>,
     ) -> Result<(), ApiError>;
 
-    /// How many calls there are in each state; for metrics.
+    /// How many durable calls wait, run and are dead, by state; for metrics. Those that ended otherwise
+    /// are too many to be counted again and again.
     async fn count_calls(&self) -> Result<BTreeMap<CallState, u64>, ApiError>;
 }

@@ -4,6 +4,7 @@
 mod annotations;
 mod apps;
 mod bodies;
+mod calls;
 mod changes;
 mod cors;
 mod document;

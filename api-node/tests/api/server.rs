@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api_node::calls::{Calls, CallsMetrics, CallsParts, CallsSettings};
+use api_node::logs::{self, LogParts};
+use api_node::queue::{EmbeddedQueue, QueueMetrics};
 use api_node::rest::{self, ApiSettings, ApiState, FrontDoor};
-use api_node::store::{self, OpenOptions};
+use api_node::store::{self, OpenOptions, Store};
 use bytes::Bytes;
 use domain::{Change, IdSource};
 use http::{HeaderMap, Method, Request, Uri};
@@ -36,6 +39,7 @@ pub(crate) struct Api {
     pub(crate) ready: Arc<AtomicBool>,
     client: Client<HttpConnector, Full<Bytes>>,
     changes: Mutex<broadcast::Receiver<Change>>,
+    calls: Option<Calls>,
     document: Value,
     _stop: DropGuard,
     _directory: TempDir,
@@ -57,6 +61,30 @@ impl Api {
     pub(crate) async fn start_with(settings: ApiSettings, limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let database = directory.path().join("fn.db").display().to_string();
+        let url = format!("sqlite3://{database}");
+        Self::open((settings, limits), directory, database, &url, None).await
+    }
+
+    /// An API that keeps calls, in the database at `url` or else in one of its own.
+    pub(crate) async fn keeping_calls(url: Option<&str>, calls: CallsSettings) -> Self {
+        let settings = ApiSettings {
+            max_call_body: calls.max_body,
+            ..ApiSettings::default()
+        };
+        let directory = tempfile::tempdir().expect("a directory");
+        let database = directory.path().join("fn.db").display().to_string();
+        let own = format!("sqlite3://{database}");
+        let (url, limits) = (url.unwrap_or(&own), Limits::default());
+        Self::open((settings, limits), directory, database, url, Some(calls)).await
+    }
+
+    async fn open(
+        (settings, limits): (ApiSettings, Limits),
+        directory: TempDir,
+        database: String,
+        url: &str,
+        calls: Option<CallsSettings>,
+    ) -> Self {
         let stop = CancellationToken::new();
         let options = OpenOptions {
             ping_max_retries: 1,
@@ -64,12 +92,24 @@ impl Api {
             clock: store::wall_clock(),
             cancel: stop.clone(),
         };
-        let store = store::open(&format!("sqlite3://{database}"), options)
-            .await
-            .expect("a store");
+        let store = store::open(url, options).await.expect("a store");
         let mut metrics = Metrics::new();
         let api_metrics = ApiMetrics::new(&mut metrics);
         let changes = Mutex::new(store.changes());
+        let calls = match calls {
+            None => None,
+            Some(settings) => {
+                let parts: Arc<dyn LogParts> = Arc::<dyn Store>::clone(&store);
+                Some(Calls::start(CallsParts {
+                    store: Arc::clone(&store),
+                    queue: Arc::new(EmbeddedQueue::new(QueueMetrics::new(&mut metrics))),
+                    logs: logs::open("", parts).await.expect("a store of logs"),
+                    ids: Arc::new(IdSource::new(9)),
+                    settings,
+                    metrics: CallsMetrics::new(&mut metrics),
+                }))
+            }
+        };
         let ready = Arc::new(AtomicBool::new(true));
         let is_ready = Arc::clone(&ready);
         let router = rest::router(ApiState {
@@ -78,7 +118,7 @@ impl Api {
             ids: Arc::new(IdSource::new(8)),
             metrics: api_metrics,
             admin: AdminRoutes::new(Arc::new(metrics), move || is_ready.load(Ordering::Relaxed)),
-            calls: None,
+            calls: calls.clone(),
             stop: stop.clone(),
         });
         let listener = HttpServer::bind(([127, 0, 0, 1], 0).into(), limits)
@@ -92,6 +132,7 @@ impl Api {
             ready,
             client: Client::builder(TokioExecutor::new()).build_http(),
             changes,
+            calls,
             document: serde_json::to_value(rest::document(FrontDoor::Elsewhere))
                 .expect("a document"),
             _stop: stop.drop_guard(),
@@ -134,6 +175,11 @@ impl Api {
         .expect("an answer in time");
         self.check_documented(&method, uri.path(), &answer);
         answer
+    }
+
+    /// The service of calls of an API that keeps some.
+    pub(crate) fn calls(&self) -> &Calls {
+        self.calls.as_ref().expect("it keeps calls")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -182,12 +228,16 @@ impl Api {
         let paths = self.document["paths"].as_object().expect("paths");
         let operation = paths
             .iter()
-            .find(|(template, _)| fits(template, path))
+            // A path of words wins over one with an id in it.
+            .filter(|(template, _)| fits(template, path))
+            .min_by_key(|(template, _)| template.matches('{').count())
             .and_then(|(_, item)| item.get(&method));
         if let Some(operation) = operation {
             let status = answer.status.to_string();
             assert!(
-                operation["responses"].get(&status).is_some(),
+                ["default", &status]
+                    .iter()
+                    .any(|status| operation["responses"].get(status).is_some()),
                 "{method} {path}: {status} is undocumented"
             );
         }

@@ -88,6 +88,8 @@ for item in workloads:
 
     tls = values.get("tls", {}).get("enabled", False)
     expect(("FN_NODE_CERT" in env) == tls, f"{title}: TLS is not as configured")
+    roles = str(values.get("tls", {}).get("requireRoles", False)).lower() if tls else None
+    expect(env.get("FN_NODE_CERT_ROLES_REQUIRED") == roles, f"{title}: roles are not as configured")
     if "FN_RUNNER_API_URL" in env:
         scheme, host, port = re.fullmatch(r"(https?)://([^:]+):(\d+)", env["FN_RUNNER_API_URL"]).groups()
         expect((scheme == "https") == tls, f"{title}: asks the API by {scheme}")

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use domain::IdSource;
 use nodekit::metrics::Metrics;
 use runner_node::agent::{Agent, Parts, Settings};
+use runner_node::call_log::{self, CallLogs, LogMetrics};
 use runner_node::config::RunnerConfig;
 use runner_node::driver::docker::DockerDriver;
 use runner_node::driver::docker::config::DockerConfig;
@@ -24,6 +25,7 @@ use super::Base;
 pub(super) struct RunnerRegistrations {
     runner: RunnerMetrics,
     docker: DockerMetrics,
+    logs: LogMetrics,
 }
 
 impl RunnerRegistrations {
@@ -32,6 +34,7 @@ impl RunnerRegistrations {
         Self {
             runner: RunnerMetrics::new(metrics),
             docker: DockerMetrics::new(metrics),
+            logs: LogMetrics::new(metrics),
         }
     }
 }
@@ -127,6 +130,8 @@ async fn start_agent(
         pool: Pool::new(total),
         ids,
         metrics: registrations.runner,
+        logs: call_log::Settings::new(config)
+            .map(|settings| CallLogs::new(settings, registrations.logs)),
     }))
 }
 

@@ -8,6 +8,7 @@ use api_node::rest::{self, FrontDoor};
 use async_trait::async_trait;
 use nodekit::api_metrics::ApiMetrics;
 use nodekit::http_server;
+use nodekit::tls::Role;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -31,7 +32,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
     let calls_registrations = CallsRegistrations::new(&mut base.metrics);
     let request_ids = base.request_ids()?;
     let (node, grpc) = (&base.configuration.node, &base.configuration.grpc);
-    let tls = grpc::tls(grpc, &base.shutdown)?;
+    let tls = grpc::tls(grpc, Role::Api, &base.shutdown)?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
     let store = api::open_store(&base).await?;
     let calls = calls::start(&base, &store, calls_registrations).await?;
@@ -48,7 +49,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Api> {
         calls::limits(&base).max_body,
         end_watches.clone(),
     );
-    let grpc = grpc_listener.serve(Routes::new(hybrid).add_service(calls_service));
+    let grpc = grpc_listener.serve(
+        Routes::new(hybrid).add_service(calls_service),
+        hybrid::ACCESS,
+    );
     let admin = base.admin_routes();
     let state = api::state(
         &base,

@@ -5,20 +5,29 @@ use hybrid_client::config::HybridConfig;
 use hybrid_client::{ApiNode, ApiNodes, RemoteSettings};
 use nodekit::config::{GrpcConfig, NodeConfig};
 use nodekit::grpc_channel::{GrpcChannels, PeerKind};
-use nodekit::grpc_server::{GrpcLimits, GrpcServer};
+use nodekit::grpc_server::{Access, GrpcLimits, GrpcServer};
 use nodekit::http_server::Drained;
 use nodekit::shutdown::Shutdown;
-use nodekit::tls::NodeTls;
+use nodekit::tls::{NodeTls, Role};
 use std::net::SocketAddr;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tracing::{info, warn};
 
-/// Loads the certificates, if there are some, and keeps them fresh.
-pub(super) fn tls(grpc: &GrpcConfig, shutdown: &Shutdown) -> anyhow::Result<Option<NodeTls>> {
+/// Loads the certificates of a node of the kind `role`, if there are some, and keeps them fresh.
+pub(super) fn tls(
+    grpc: &GrpcConfig,
+    role: Role,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<NodeTls>> {
     let tls = NodeTls::load(grpc)?;
     if let Some(tls) = &tls {
+        let roles = tls.roles();
+        anyhow::ensure!(
+            roles.contain(role),
+            "FN_NODE_CERT: the certificate is for {roles}, and not for {role}: other nodes would refuse this one"
+        );
         shutdown.spawn(tls.clone().reload(shutdown.token().clone()));
     }
     Ok(tls)
@@ -33,7 +42,7 @@ pub(super) fn api_nodes(
     if hybrid.runner_api_url.is_empty() {
         return Ok(None);
     }
-    let channels = GrpcChannels::new(grpc, tls);
+    let channels = GrpcChannels::new(grpc, tls, Role::Api);
     let node = |url: &String| {
         let peer = channels.connect(channels.address(url)?, PeerKind::Hearth)?;
         anyhow::Ok(ApiNode {
@@ -78,12 +87,12 @@ impl GrpcListener {
         self.server.local_addr()
     }
 
-    /// Serves `routes`.
-    pub(super) fn serve(self, routes: Routes) -> GrpcServing {
+    /// Serves of `routes` what `access` lets in.
+    pub(super) fn serve(self, routes: Routes, access: Access) -> GrpcServing {
         info!(grpc_address = %self.address(), "listening");
         let end = CancellationToken::new();
         GrpcServing {
-            serving: tokio::spawn(self.server.serve(routes, end.clone())),
+            serving: tokio::spawn(self.server.serve(routes, access, end.clone())),
             end,
         }
     }

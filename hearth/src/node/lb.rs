@@ -12,6 +12,7 @@ use lb::remote::NodeConnector;
 use lb::runners::{DirectoryWatch, NodeStore, RunnerDirectory, Runners, RunnersParts, Sources};
 use lb::{FrontDoor, FrontDoorMetrics, FrontDoorParts, PlacedRunner, PlacerMetrics};
 use nodekit::api_metrics::ApiMetrics;
+use nodekit::tls::Role;
 
 use super::calls::{self, FrontDoorCalls};
 use super::listener::Listener;
@@ -35,7 +36,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Lb> {
     let placer_metrics = PlacerMetrics::new(&mut base.metrics);
     let request_ids = base.request_ids()?;
     let configuration = &base.configuration;
-    let tls = grpc::tls(&configuration.grpc, &base.shutdown)?;
+    let tls = grpc::tls(&configuration.grpc, Role::Lb, &base.shutdown)?;
     let nodes = grpc::api_nodes(&configuration.hybrid, &configuration.grpc, tls.clone())?
         .context("FN_RUNNER_API_URL must name the API nodes")?;
 

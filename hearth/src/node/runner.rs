@@ -10,6 +10,7 @@ use domain::{HostPort, RegisteredRunner};
 use hybrid_client::Registration;
 use hybrid_client::config::HybridConfig;
 use nodekit::http_server;
+use nodekit::tls::Role;
 use runner_node::grpc::{self as services, Settings};
 use runner_node::work::{WorkLoop, WorkMetrics};
 use tracing::info;
@@ -36,7 +37,7 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
     let work_metrics = WorkMetrics::new(&mut base.metrics);
     let configuration = &base.configuration;
     let (node, grpc) = (&configuration.node, &configuration.grpc);
-    let tls = grpc::tls(grpc, &base.shutdown)?;
+    let tls = grpc::tls(grpc, Role::Runner, &base.shutdown)?;
     let identity = tls.as_ref().map(|tls| tls.identity());
     let api_nodes = grpc::api_nodes(&configuration.hybrid, grpc, tls.clone())?;
     let grpc_listener = GrpcListener::bind(node, grpc, tls).await?;
@@ -44,7 +45,10 @@ pub(super) async fn start(mut base: Base) -> anyhow::Result<Runner> {
 
     let agent = agent::start(&base, registrations).await?;
     let settings = Settings::new(&configuration.runner);
-    let grpc = grpc_listener.serve(services::services(agent.clone(), settings));
+    let grpc = grpc_listener.serve(
+        services::services(agent.clone(), settings),
+        services::ACCESS,
+    );
     let (registration, work) = match api_nodes {
         None => {
             info!("no API node is named: load balancers must be told of this runner");

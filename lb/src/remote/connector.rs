@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nodekit::tls::NodeTls;
+use nodekit::tls::{NodeTls, Role};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -52,7 +52,10 @@ impl Connector for NodeConnector {
         }
         match &self.tls {
             None => Ok(Box::new(stream)),
-            Some(tls) => Ok(Box::new(tls.connect(host(address), stream).await?)),
+            Some(tls) => {
+                let connected = tls.connect(host(address), Role::Runner, stream).await?;
+                Ok(Box::new(connected))
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ use tower::Service;
 
 use super::address::NodeAddress;
 use crate::grpc_server::KeepAlive;
-use crate::tls::NodeTls;
+use crate::tls::{NodeTls, Role};
 
 /// How long a failed attempt answers for the next ones. A channel connects when it is called, and
 /// calls that queued up behind a dead address would else wait for one time-out after the other.
@@ -39,7 +39,7 @@ pub struct ConnectFailure {
 pub(super) struct Connector {
     address: Arc<NodeAddress>,
     tcp: HttpConnector,
-    tls: Option<NodeTls>,
+    tls: Option<(NodeTls, Role)>,
     limit: Duration,
     last_failure: Arc<Mutex<Option<(Instant, ConnectFailure)>>>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(
         address: NodeAddress,
-        tls: Option<NodeTls>,
+        tls: Option<(NodeTls, Role)>,
         limit: Option<Duration>,
         keep_alive: Option<KeepAlive>,
     ) -> Self {
@@ -83,7 +83,7 @@ impl Connector {
                 .into_inner();
             match &self.tls {
                 None => Ok(NodeIo::Plain(stream)),
-                Some(tls) => match tls.connect(self.address.host(), stream).await {
+                Some((tls, role)) => match tls.connect(self.address.host(), *role, stream).await {
                     Ok(stream) => Ok(NodeIo::Tls {
                         stream: Box::new(stream),
                         address: self.address.clone(),

@@ -18,7 +18,7 @@ pub use connector::ConnectFailure;
 
 use crate::config::GrpcConfig;
 use crate::grpc_server::{CONNECTION_WINDOW, KeepAlive, STREAM_WINDOW};
-use crate::tls::NodeTls;
+use crate::tls::{NodeTls, Role};
 use connector::Connector;
 
 /// Largest head of an answer.
@@ -35,23 +35,25 @@ pub enum PeerKind {
     Unknown,
 }
 
-/// Makes channels to other nodes. Cloning is cheap.
+/// Makes channels to other nodes of one kind. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct GrpcChannels {
     connect_timeout: Option<Duration>,
     keep_alive: Option<KeepAlive>,
     connections: u16,
     tls: Option<NodeTls>,
+    role: Role,
 }
 
 impl GrpcChannels {
-    /// Connects as configured, and with `tls` if there is some.
-    pub fn new(config: &GrpcConfig, tls: Option<NodeTls>) -> Self {
+    /// Connects as configured to nodes of the kind `role`, and with `tls` if there is some.
+    pub fn new(config: &GrpcConfig, tls: Option<NodeTls>, role: Role) -> Self {
         Self {
             connect_timeout: config.grpc_connect_timeout,
             keep_alive: KeepAlive::new(config),
             connections: config.grpc_connections.max(1),
             tls,
+            role,
         }
     }
 
@@ -76,7 +78,7 @@ impl GrpcChannels {
         let uri = address.uri(self.tls.is_some())?;
         let connector = Connector::new(
             address.clone(),
-            self.tls.clone(),
+            self.tls.clone().map(|tls| (tls, self.role)),
             self.connect_timeout,
             self.keep_alive,
         );

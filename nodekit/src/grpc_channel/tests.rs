@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::*;
+use crate::grpc_server::Access;
 use crate::grpc_server::test_node::{
     LONG, Log, SHORT, TestNode, ask, client, patient, peer_of, within,
 };
@@ -69,7 +70,11 @@ async fn a_node_that_comes_back_is_connected_to_again() {
         .await
         .expect("the port");
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let task = tokio::spawn(server.serve(tonic::service::Routes::default(), shutdown.clone()));
+    let task = tokio::spawn(server.serve(
+        tonic::service::Routes::default(),
+        Access(&[]),
+        shutdown.clone(),
+    ));
     // The new node has no services, and says so: it is reached.
     within(async {
         while ask(&peer).await.expect_err("no service").code() != Code::Unimplemented {}
@@ -126,7 +131,7 @@ async fn a_node_that_may_be_an_original_is_not_pinged() {
         grpc_keepalive_timeout: Some(LONG),
         ..config()
     };
-    let channels = GrpcChannels::new(&keep_alive, None);
+    let channels = GrpcChannels::new(&keep_alive, None, Role::Runner);
     for (kind, pinged) in [(PeerKind::Unknown, false), (PeerKind::Hearth, true)] {
         let (listener, address) = listen().await;
         let address = channels.address(&address.to_string()).expect("an address");

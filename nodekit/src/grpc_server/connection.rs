@@ -20,15 +20,17 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
 use tower::Service as _;
 
+use super::access::{Access, Denied};
 use super::deadline::{self, CallDeadline};
 use super::limits::{GrpcLimits, KeepAlive};
 use super::opening::{Opened, OpeningError};
 use super::refusals::Refusals;
-use crate::tls::{NodeTls, PeerIdentity};
+use crate::tls::{NodeTls, Peer};
 
 /// How much of one call may be under way to a reader that takes nothing.
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
@@ -85,6 +87,7 @@ pub(super) fn builder(limits: &GrpcLimits, tracker: &TaskTracker) -> http2::Buil
 /// What all connections of a server share.
 pub(super) struct Acceptance {
     pub(super) routes: Routes,
+    pub(super) access: Access,
     pub(super) http2: http2::Builder<Tracked>,
     pub(super) limits: GrpcLimits,
     pub(super) tls: Option<NodeTls>,
@@ -112,11 +115,11 @@ impl Acceptance {
             Some(tls) => {
                 let handshake = async {
                     let accepted = tls.accept(stream).await;
-                    let (stream, identity) = accepted.map_err(OpeningError::of_handshake)?;
-                    Ok((Opened::wait(stream).await?, identity))
+                    let (stream, node) = accepted.map_err(OpeningError::of_handshake)?;
+                    Ok((Opened::wait(stream).await?, node))
                 };
                 match self.open(peer, handshake).await {
-                    Some((io, identity)) => self.calls(io, peer, addresses, Some(identity)).await,
+                    Some((io, node)) => self.calls(io, peer, addresses, Some(node)).await,
                     None => End::Finished,
                 }
             }
@@ -156,24 +159,37 @@ impl Acceptance {
         io: T,
         peer: SocketAddr,
         addresses: TcpConnectInfo,
-        identity: Option<PeerIdentity>,
+        node: Option<Peer>,
     ) -> End
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let routes = self.routes.clone();
+        let (routes, access) = (self.routes.clone(), self.access);
+        let refusals = Arc::clone(&self.refusals);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            let path = request.uri().path();
+            let admission = access.check(path, node.as_ref().map(|node| node.roles));
+            if let Err(Denied::NotFor(role)) = admission {
+                let path = path.to_owned();
+                refusals.warn(
+                    peer,
+                    format_args!("{path} is for a node with the role {role}"),
+                );
+            }
             let deadline = CallDeadline::of(request.headers());
             let extensions = request.extensions_mut();
             extensions.insert(addresses.clone());
-            if let Some(identity) = &identity {
-                extensions.insert(identity.clone());
+            if let Some(node) = &node {
+                extensions.insert(node.identity.clone());
             }
             if let Some(deadline) = deadline {
                 extensions.insert(deadline);
             }
             let mut routes = routes.clone();
             async move {
+                if let Err(denied) = admission {
+                    return Ok(refusal(denied).into_http());
+                }
                 // Routes are always ready.
                 deadline::bound(deadline, routes.call(request)).await as Result<_, Infallible>
             }
@@ -199,6 +215,17 @@ impl Acceptance {
 impl fmt::Debug for Acceptance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acceptance").finish_non_exhaustive()
+    }
+}
+
+/// What a caller is told that is not let in.
+fn refusal(denied: Denied) -> Status {
+    match denied {
+        // As if it were not there.
+        Denied::Unknown => Status::unimplemented(""),
+        Denied::NotFor(role) => Status::permission_denied(format!(
+            "this is for nodes with the role {role} in their certificate"
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The gRPC listener of a node: HTTP/2 over TCP or mutual TLS, bounded in connections, streams and
 //! time, so that neither a slow nor a vanished peer costs the others anything (DESIGN 7, 9).
 
+mod access;
 mod connection;
 mod deadline;
 mod limits;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
+pub use access::Access;
 pub(crate) use connection::{CONNECTION_WINDOW, STREAM_WINDOW};
 pub use deadline::CallDeadline;
 pub use limits::{GrpcLimits, KeepAlive};
@@ -66,17 +68,23 @@ impl GrpcServer {
         self.address
     }
 
-    /// Serves `routes` until `shutdown`; then tells the peers to go elsewhere, lets running calls
+    /// Serves `routes`, and of these what `access` lets in, until `shutdown`; then tells the peers to go elsewhere, lets running calls
     /// finish, and after `shutdown_timeout` cuts them off.
     ///
     /// Requests carry in their extensions a [`CallDeadline`] if the caller set one, the addresses
     /// ([`tonic::Request::remote_addr`]), and over TLS a [`crate::tls::PeerIdentity`].
-    pub async fn serve(self, routes: Routes, shutdown: CancellationToken) -> Drained {
+    pub async fn serve(
+        self,
+        routes: Routes,
+        access: Access,
+        shutdown: CancellationToken,
+    ) -> Drained {
         let tracker = TaskTracker::new();
         let abort = CancellationToken::new();
         let refusals = Arc::new(Refusals::default());
         let acceptance = Arc::new(Acceptance {
             routes: routes.prepare(),
+            access,
             http2: connection::builder(&self.limits, &tracker),
             limits: self.limits.clone(),
             tls: self.tls,

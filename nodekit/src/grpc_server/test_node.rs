@@ -23,11 +23,11 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::subscriber::DefaultGuard;
 
-use super::{CallDeadline, GrpcLimits, GrpcServer, KeepAlive};
+use super::{Access, CallDeadline, GrpcLimits, GrpcServer, KeepAlive};
 use crate::config::GrpcConfig;
 use crate::grpc_channel::{GrpcChannels, GrpcPeer, PeerKind};
 use crate::http_server::Drained;
-use crate::tls::{NodeTls, PeerIdentity};
+use crate::tls::{NodeTls, PeerIdentity, Role};
 
 /// No test waits longer for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -50,6 +50,13 @@ pub(crate) const ALERT: KeepAlive = KeepAlive {
     interval: SHORT,
     timeout: SHORT,
 };
+
+/// What the small runner lets in: a method is missing.
+const ACCESS: Access = Access(&[
+    ("/RunnerProtocol/Engage", Role::Lb),
+    ("/RunnerProtocol/Status", Role::Lb),
+    ("/RunnerProtocol/ConfigureRunner", Role::Api),
+]);
 
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     timeout(DEADLINE, future).await.expect("in time")
@@ -149,7 +156,7 @@ impl TestNode {
         let shutdown = CancellationToken::new();
         Self {
             address: server.local_addr(),
-            task: tokio::spawn(server.serve(routes, shutdown.clone())),
+            task: tokio::spawn(server.serve(routes, ACCESS, shutdown.clone())),
             shutdown,
             runner,
         }
@@ -187,7 +194,7 @@ pub(crate) fn peer(address: SocketAddr, tls: Option<NodeTls>) -> GrpcPeer {
 }
 
 pub(crate) fn peer_of(config: &GrpcConfig, address: SocketAddr, tls: Option<NodeTls>) -> GrpcPeer {
-    let channels = GrpcChannels::new(config, tls);
+    let channels = GrpcChannels::new(config, tls, Role::Runner);
     let address = channels.address(&address.to_string()).expect("an address");
     channels
         .connect(address, PeerKind::Hearth)

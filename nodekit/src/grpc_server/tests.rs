@@ -14,6 +14,7 @@ use super::test_node::{
 };
 use super::*;
 use crate::grpc_channel::{GrpcPeer, was_never_sent};
+use crate::tls::Role;
 use crate::tls::test_authority::{Authority, Files};
 
 /// What a client sends first: the preface, and settings without a setting.
@@ -168,7 +169,7 @@ async fn who_says_nothing_is_closed() {
     closed(connect(&plain).await).await;
     closed(connect(&secure).await).await;
     let mut silent = tls
-        .connect("127.0.0.1", connect(&secure).await)
+        .connect("127.0.0.1", Role::Runner, connect(&secure).await)
         .await
         .expect("TLS");
     let mut sent = Vec::new();

@@ -61,15 +61,17 @@ pub enum TelemetryError {
 
 /// Crates of others, whose debug output may hold statements, headers and credentials: they are
 /// never heard below `info`.
-const FOREIGN: [&str; 13] = [
+const FOREIGN: [&str; 15] = [
+    "amq_protocol",
+    "async_rs",
     "bollard",
     "h2",
     "hyper",
     "hyper_util",
-    "lapin",
     "mio",
     "rustls",
     "sqlx",
+    "tcp_stream",
     "tokio",
     "tokio_util",
     "tonic",
@@ -111,6 +113,10 @@ fn level(name: &str) -> Option<Level> {
     })
 }
 
+/// Tells its callers of every trouble, who log it with its circumstances; by itself it logs each end
+/// of a connection as an error, and every message that came back.
+const SILENT: &str = "lapin";
+
 fn subscriber(
     format: LogFormat,
     level: Level,
@@ -122,7 +128,8 @@ fn subscriber(
         .iter()
         .fold(Targets::new().with_default(level), |filter, target| {
             filter.with_target(*target, foreign)
-        });
+        })
+        .with_target(SILENT, LevelFilter::OFF);
     let layer = fmt::layer().with_writer(writer).with_ansi(colours);
     let layer = match format {
         LogFormat::Text => layer.boxed(),

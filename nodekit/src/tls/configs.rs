@@ -16,6 +16,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use super::error::TlsError;
 use super::files::{AUTHORITY, CERT, Contents, KEY, TlsFiles};
 use super::identity::PeerIdentity;
+use super::role::Roles;
 
 /// HTTP/2 is all that nodes speak to each other.
 const PROTOCOL: &[u8] = b"h2";
@@ -28,6 +29,7 @@ pub(super) struct Configs {
     pub(super) server: Arc<ServerConfig>,
     pub(super) client: Arc<ClientConfig>,
     pub(super) identity: PeerIdentity,
+    pub(super) named_roles: Option<Roles>,
 }
 
 impl Configs {
@@ -58,6 +60,7 @@ impl Configs {
         let identity = PeerIdentity::of(own).ok_or_else(|| TlsError::Nameless {
             path: files.cert.clone(),
         })?;
+        let named_roles = Roles::named(own);
         let of_verifier = |error: VerifierBuilderError| {
             unusable(AUTHORITY, &files.authority)(rustls::Error::General(error.to_string()))
         };
@@ -89,6 +92,7 @@ impl Configs {
             server: Arc::new(server),
             client: Arc::new(client(provider, servers, own).map_err(unusable(CERT, &files.cert))?),
             identity,
+            named_roles,
         })
     }
 }

@@ -22,6 +22,9 @@ pub enum TlsError {
     /// A name is expected of peers although there are no certificates to find it in.
     #[error("FN_NODE_CERT_NAME is set, but FN_NODE_CERT is not")]
     NameWithoutCertificate,
+    /// Peers must have roles although there are no certificates to find them in.
+    #[error("FN_NODE_CERT_ROLES_REQUIRED is true, but FN_NODE_CERT is not set")]
+    RolesWithoutCertificate,
     /// The expected name is not one that certificates can have.
     #[error("FN_NODE_CERT_NAME is neither a DNS name nor an IP address")]
     Name,

@@ -51,8 +51,9 @@ impl TlsFiles {
         let given = settings.iter().find(|(_, path)| !path.is_empty());
         let missing = settings.iter().find(|(_, path)| path.is_empty());
         match (given, missing) {
-            (None, _) if config.node_cert_name.is_empty() => Ok(None),
-            (None, _) => Err(TlsError::NameWithoutCertificate),
+            (None, _) if !config.node_cert_name.is_empty() => Err(TlsError::NameWithoutCertificate),
+            (None, _) if config.node_cert_roles_required => Err(TlsError::RolesWithoutCertificate),
+            (None, _) => Ok(None),
             (Some(&(given, _)), Some(&(missing, _))) => {
                 Err(TlsError::Incomplete { missing, given })
             }

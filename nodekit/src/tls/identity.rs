@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
+use super::role::names_role;
+
 /// The name in the certificate of the node at the other end: its first DNS name, else its first
-/// URI, else its common name. It is in the extensions of every gRPC request that came over TLS.
+/// URI that names no role, else its common name. It is in the extensions of every gRPC request that came over TLS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerIdentity(Arc<str>);
 
@@ -19,7 +21,7 @@ impl PeerIdentity {
             .valid_dns_names()
             .chain(certificate.valid_uri_names());
         names
-            .next()
+            .find(|name| !names_role(name))
             .or_else(|| common_name(certificate.subject()))
             .filter(|name| !name.is_empty() && !name.contains(char::is_control))
             .map(|name| Self(name.into()))
@@ -127,6 +129,7 @@ mod tests {
     fn dns_name_before_uri_before_common_name() {
         let address = SanType::IpAddress([127, 0, 0, 1].into());
         let spiffe = "spiffe://hearth/runner/1";
+        let role = "hearth://role/runner";
         for (common_name, names, expected) in [
             (
                 "cn",
@@ -134,6 +137,8 @@ mod tests {
                 Some("one"),
             ),
             ("cn", vec![address.clone(), uri(spiffe)], Some(spiffe)),
+            ("cn", vec![uri(role), uri(spiffe)], Some(spiffe)),
+            ("cn", vec![uri(role)], Some("cn")),
             ("runner 1", vec![address.clone()], Some("runner 1")),
             ("", vec![address], None),
             ("a\nb", vec![], None),

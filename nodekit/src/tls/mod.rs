@@ -6,6 +6,9 @@ mod configs;
 mod error;
 mod files;
 mod identity;
+mod role;
+#[cfg(test)]
+mod role_tests;
 #[cfg(test)]
 pub(crate) mod test_authority;
 #[cfg(test)]
@@ -29,6 +32,7 @@ use files::{Contents, TlsFiles};
 
 pub use error::TlsError;
 pub use identity::PeerIdentity;
+pub use role::{Role, Roles};
 
 use crate::config::GrpcConfig;
 
@@ -50,6 +54,8 @@ struct Shared {
     files: TlsFiles,
     /// The name that every node's certificate has, if there is such a name.
     expected_name: Option<ServerName<'static>>,
+    /// Whether a certificate without a role is good for none.
+    roles_required: bool,
     /// What was in the files when they were loaded.
     first: Contents,
     current: watch::Sender<Arc<Configs>>,
@@ -75,6 +81,7 @@ impl NodeTls {
         Ok(Some(Self(Arc::new(Shared {
             files,
             expected_name,
+            roles_required: config.node_cert_roles_required,
             first,
             current: watch::Sender::new(Arc::new(configs)),
         }))))
@@ -83,6 +90,16 @@ impl NodeTls {
     /// The name in this node's own certificate.
     pub fn identity(&self) -> PeerIdentity {
         self.current().identity.clone()
+    }
+
+    /// What this node's own certificate lets it act as, as far as other nodes of the same settings
+    /// are concerned.
+    pub fn roles(&self) -> Roles {
+        self.of_peer(self.current().named_roles)
+    }
+
+    fn of_peer(&self, named: Option<Roles>) -> Roles {
+        Roles::or_all(named, self.0.roles_required)
     }
 
     /// Takes changed files over until `shutdown`; without this task they are read once. Handshakes
@@ -130,14 +147,11 @@ impl NodeTls {
         }
     }
 
-    /// The server's part of a handshake, and who the client is.
+    /// The server's part of a handshake, and who the client is and may act as.
     ///
     /// # Errors
     /// Why the client was refused, or why it refused this node.
-    pub(crate) async fn accept<T>(
-        &self,
-        io: T,
-    ) -> std::io::Result<(server::TlsStream<T>, PeerIdentity)>
+    pub(crate) async fn accept<T>(&self, io: T) -> std::io::Result<(server::TlsStream<T>, Peer)>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -145,20 +159,25 @@ impl NodeTls {
             .accept(io)
             .await?;
         let (_, session) = stream.get_ref();
-        let identity = session
-            .peer_certificates()
-            .and_then(|chain| PeerIdentity::of(chain.first()?))
-            .ok_or_else(|| std::io::Error::other("the peer's certificate has no name"))?;
-        Ok((stream, identity))
+        let own = session.peer_certificates().and_then(|chain| chain.first());
+        let nameless = || std::io::Error::other("the peer's certificate has no name");
+        let identity = own.and_then(PeerIdentity::of).ok_or_else(nameless)?;
+        let roles = self.of_peer(own.and_then(Roles::named));
+        Ok((stream, Peer { identity, roles }))
     }
 
     /// The client's part of a handshake with the server at `host`, a name or an IP address without
-    /// brackets.
+    /// brackets, which must be a node of the kind `role`.
     ///
     /// # Errors
     /// Why the server was refused. That the server refuses this node shows only when it is read
     /// from.
-    pub async fn connect<T>(&self, host: &str, io: T) -> std::io::Result<client::TlsStream<T>>
+    pub async fn connect<T>(
+        &self,
+        host: &str,
+        role: Role,
+        io: T,
+    ) -> std::io::Result<client::TlsStream<T>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
@@ -166,14 +185,34 @@ impl NodeTls {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?,
         };
-        TlsConnector::from(self.current().client.clone())
+        let stream = TlsConnector::from(self.current().client.clone())
             .connect(name, io)
-            .await
+            .await?;
+        let (_, session) = stream.get_ref();
+        let own = session.peer_certificates().and_then(|chain| chain.first());
+        let roles = self.of_peer(own.and_then(Roles::named));
+        if !roles.contain(role) {
+            let text = format!("the certificate is for {roles}, and not for {role}");
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::PermissionDenied,
+                text,
+            ));
+        }
+        Ok(stream)
     }
 
     fn current(&self) -> Arc<Configs> {
         self.0.current.borrow().clone()
     }
+}
+
+/// The node at the other end.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Who it is.
+    pub(crate) identity: PeerIdentity,
+    /// What it may act as.
+    pub(crate) roles: Roles,
 }
 
 impl fmt::Debug for NodeTls {

@@ -58,6 +58,16 @@ impl Authority {
         })
     }
 
+    /// The same for the roles that `uris` name.
+    pub(crate) fn good_for(&self, uris: &[&str]) -> Pair {
+        self.sign(NAME, |params| {
+            let loopback = SanType::IpAddress([127, 0, 0, 1].into());
+            let uri = |uri: &&str| SanType::URI((*uri).try_into().expect("a URI"));
+            params.subject_alt_names.push(loopback);
+            params.subject_alt_names.extend(uris.iter().map(uri));
+        })
+    }
+
     pub(crate) fn expired(&self) -> Pair {
         self.sign("localhost", |params| {
             params

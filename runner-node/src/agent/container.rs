@@ -17,7 +17,8 @@ use super::slot::{ColdStart, HotContainer, HotSlot};
 use super::slot_queue::{Offered, Slot as _, WaiterId};
 use super::state::StateTracker;
 use super::{Shared, launcher};
-use crate::driver::{Container, ContainerSpec, Exit};
+use crate::call_log::{CallLogs, ContainerLog};
+use crate::driver::{Container, ContainerSpec, Exit, Output};
 use crate::metrics::UdsOutcome;
 use crate::resources::pool::Token;
 use crate::stream::{Link, SocketDir};
@@ -95,7 +96,9 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
     let began = Instant::now();
     let mut directory = SocketDir::create(&shared.socket_dirs)?;
     let prepare = began.elapsed();
-    let (engine, link, mut cold_start) = match come_up(shared, function, &mut directory).await {
+    let log = shared.logs.as_ref().map(CallLogs::container);
+    let up = come_up(shared, function, &mut directory, log.clone()).await;
+    let (engine, link, mut cold_start) = match up {
         Ok(up) => up,
         Err(error) => {
             directory.remove().await;
@@ -110,6 +113,7 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         hung_up: AtomicBool::new(false),
         thawed: Notify::new(),
         ending: Ending::default(),
+        log,
         registration: shared
             .evictor
             .register(function.target.slot_key, token.resources()),
@@ -129,6 +133,7 @@ async fn come_up(
     shared: &Shared,
     function: &Function,
     directory: &mut SocketDir,
+    log: Option<Arc<ContainerLog>>,
 ) -> Result<(Box<dyn Container>, Link, ColdStart), ApiError> {
     let spec = &function.target.spec;
     let settings = &shared.settings;
@@ -154,6 +159,7 @@ async fn come_up(
         env,
         socket_mount: directory.mount(),
         network_disabled: shared.has_no_network(&function.target.slot_key),
+        output: log.map(|log| log as Arc<dyn Output>),
     };
     let creating = async {
         // Creating and starting is hard work for the engine; many at once slow every one of them.

@@ -13,7 +13,7 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Tells how one container ended, without keeping anything of it. Clones tell of the same one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ending(Arc<SetOnce<Option<Exit>>>);
+pub(super) struct Ending(Arc<SetOnce<Option<Exit>>>);
 
 impl Ending {
     /// The container is over: by an exit of its own, or because the runner ended it.
@@ -24,7 +24,7 @@ impl Ending {
 
     /// How the function ended by itself; nothing if it did not. To be asked when a call has lost its
     /// connection: the container is on its way out then.
-    pub(crate) async fn exit(&self) -> Option<Exit> {
+    pub(super) async fn exit(&self) -> Option<Exit> {
         // Who watches the container waits for its last words, and for little else.
         let told = tokio::time::timeout(2 * LAST_WORDS, self.0.wait()).await;
         told.ok().and_then(|exit| *exit)

@@ -1,12 +1,18 @@
 //! Calls that no client waits for: they stand behind those of clients, and ask whether they still
 //! may run when their container is there.
 
+use std::sync::Arc;
+
 use domain::ApiError;
+use domain::call::LeaseRef;
 use nodekit::exchange::{CallRequest, CallResult};
 
 use super::account::CallAccount;
+use super::ending::Ending;
 use super::slot_queue::Class;
-use super::{Agent, Ending, Prepared, Wish};
+use super::{Agent, Prepared, Wish};
+use crate::call_log::ContainerLog;
+use crate::driver::Exit;
 
 impl Agent {
     /// Runs a call as [`Agent::submit`] does, behind all calls of its function that clients wait for.
@@ -14,15 +20,16 @@ impl Agent {
     /// of the call. If it refuses, or the future is dropped before it has answered, the container is
     /// as it was, and ready for other calls.
     ///
-    /// From the moment that the call is sent, `ending` tells how its container ends.
+    /// From the moment that the call is sent, `witness` tells of its container.
     ///
     /// # Errors
     /// Those of [`Agent::submit`], and those of `fence`.
     pub(crate) async fn submit_fenced<Passed>(
         &self,
         mut call: CallRequest,
+        lease: &LeaseRef,
         mut fence: impl FnMut() -> Passed,
-        ending: &mut Option<Ending>,
+        witness: &mut Option<Witness>,
     ) -> CallResult
     where
         Passed: Future<Output = Result<(), ApiError>>,
@@ -36,20 +43,52 @@ impl Agent {
                 ..Wish::of(&call)
             };
             let (prepared, running) = self.prepare(wish, account).await?;
+            let log = prepared.slot.container.log.clone();
             let waiting = Waiting(Some(prepared));
-            if let Err(error) = fence().await {
+            let settled = async {
+                if let Some(log) = log {
+                    log.settled().await;
+                }
+            };
+            let (passed, ()) = tokio::join!(fence(), settled);
+            if let Err(error) = passed {
                 running.not_sent();
                 return Err(error);
             }
             let Some(prepared) = waiting.go_on() else {
                 return Err(ApiError::internal("the container is gone"));
             };
-            *ending = Some(prepared.slot.container.ending.clone());
-            if let Some(response) = self.execute(prepared, &mut call, running).await? {
+            let container = &prepared.slot.container;
+            *witness = Some(Witness {
+                ending: container.ending.clone(),
+                log: container.log.clone(),
+            });
+            let log = Some(lease.clone());
+            if let Some(response) = self.execute(prepared, &mut call, log, running).await? {
                 return Ok(response);
             }
             account = CallAccount::again(&shared.metrics, session.clone());
         }
+    }
+}
+
+/// Tells of the container of a call, without keeping it.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    ending: Ending,
+    log: Option<Arc<ContainerLog>>,
+}
+
+impl Witness {
+    /// How the function ended by itself; nothing if it did not. To be asked when a call has lost its
+    /// connection.
+    pub(crate) async fn exit(&self) -> Option<Exit> {
+        self.ending.exit().await
+    }
+
+    /// Its log, if that is kept.
+    pub(crate) fn log(&self) -> Option<&ContainerLog> {
+        self.log.as_deref()
     }
 }
 

@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use domain::call::LeaseRef;
 use domain::{ApiError, CallId, ErrorCode, IdSource, SlotKey, Timestamp};
 use http::HeaderMap;
 use http_body_util::BodyExt as _;
@@ -38,6 +39,7 @@ use self::feed::Feed;
 use self::function::Function;
 use self::slot::{ColdStart, HotSlot};
 use self::slot_queue::{Acquired, Class};
+use crate::call_log::CallLogs;
 use crate::driver::Driver;
 use crate::evictor::Evictor;
 use crate::metrics::RunnerMetrics;
@@ -47,8 +49,8 @@ use crate::stream::{
     Answer, Call, Cause, DispatchError, Dispatcher, Link, Outcome, Report, SocketDirConfig,
 };
 
-pub(crate) use self::ending::Ending;
 pub use self::feed::{FunctionView, NodeView, Update, Watcher};
+pub(crate) use self::fenced::Witness;
 pub use self::settings::Settings;
 
 /// How often unused functions are looked for.
@@ -76,6 +78,8 @@ pub struct Parts {
     pub ids: Arc<IdSource>,
     /// Where the agent reports to.
     pub metrics: RunnerMetrics,
+    /// Where what functions print goes to; none keeps nothing of it.
+    pub logs: Option<CallLogs>,
 }
 
 struct Shared {
@@ -86,6 +90,7 @@ struct Shared {
     evictor: Evictor,
     ids: Arc<IdSource>,
     metrics: RunnerMetrics,
+    logs: Option<CallLogs>,
     functions: [RwLock<HashMap<SlotKey, Arc<Function>>>; SHARDS],
     /// Functions whose containers get no network.
     isolated: RwLock<HashSet<SlotKey>>,
@@ -184,6 +189,7 @@ impl Agent {
             evictor: Evictor::new(),
             ids: parts.ids,
             metrics: parts.metrics,
+            logs: parts.logs,
             functions: std::array::from_fn(|_| RwLock::default()),
             isolated: RwLock::default(),
             feed: Feed::default(),
@@ -357,7 +363,9 @@ impl Agent {
         let shared = &self.shared;
         let session = shared.calls.token();
         loop {
-            if let Some(response) = self.execute(prepared, &mut call, account).await? {
+            let log = shared.logs.as_ref();
+            let log = log.and_then(|logs| logs.sync_call(&call.id));
+            if let Some(response) = self.execute(prepared, &mut call, log, account).await? {
                 return Ok(response);
             }
             let again = CallAccount::again(&shared.metrics, session.clone());
@@ -372,6 +380,7 @@ impl Agent {
         &self,
         prepared: Prepared,
         call: &mut CallRequest,
+        log: Option<LeaseRef>,
         account: CallAccount,
     ) -> Result<Option<CallResponse>, ApiError> {
         let Prepared {
@@ -399,7 +408,13 @@ impl Agent {
         // The wait for an image says nothing about the calls to come.
         let waited = timings.scheduling.saturating_sub(timings.image_pull);
         function.call_started(container, waited);
+        if let Some(container_log) = &slot.container.log {
+            container_log.begin(log);
+        }
         let done = move |report: Report| {
+            if let Some(container_log) = &slot.container.log {
+                container_log.end(Instant::now());
+            }
             let seen = report.failed != Some(ErrorCode::ClientCancelled);
             function.call_ended(
                 container,
@@ -486,6 +501,11 @@ impl Agent {
     /// Cancelled when the agent takes no more calls.
     pub(crate) fn closing(&self) -> CancellationToken {
         self.shared.closing.clone()
+    }
+
+    /// Where what functions print goes to.
+    pub(crate) fn logs(&self) -> Option<&CallLogs> {
+        self.shared.logs.as_ref()
     }
 
     /// Memory and CPU of this node.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::ending::Ending;
 use super::slot_queue::Slot;
 use super::state::StateTracker;
+use crate::call_log::ContainerLog;
 use crate::driver::Container;
 use crate::evictor::Registration;
 use crate::stream::Link;
@@ -34,6 +35,8 @@ pub(super) struct HotContainer {
     pub thawed: Notify,
     /// Tells the call that ran in it how it ended.
     pub ending: Ending,
+    /// What it prints, by call; none if that is not kept.
+    pub log: Option<Arc<ContainerLog>>,
 }
 
 /// What it took to start a container; reported by the first call that uses it.

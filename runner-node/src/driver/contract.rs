@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use domain::{Annotations, ErrorCode, FnSpec, MilliCpus};
 
-use super::{Container, ContainerSpec, Driver, SocketMount};
+use super::{Container, ContainerSpec, Driver, Output, SocketMount};
 
 /// The longest that a test waits for a condition.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -43,6 +44,7 @@ pub(crate) fn container_spec(function: &FnSpec, name: &str, directory: PathBuf) 
             target: "/tmp/iofs".into(),
         },
         network_disabled: true,
+        output: None,
     }
 }
 
@@ -55,6 +57,28 @@ pub(crate) enum Behaviour {
     Exit(u8),
     /// Uses more memory than it may.
     ExhaustMemory,
+    /// Prints [`PRINTED`] on its standard output and its standard error in turns, a line at a time,
+    /// and exits.
+    Print,
+}
+
+/// What a container prints that does.
+pub(crate) const PRINTED: [&str; 4] = ["one\n", "two\n", "three\n", "four\n"];
+
+/// Keeps what is printed.
+#[derive(Debug, Default)]
+pub(crate) struct Printed(Mutex<Vec<u8>>);
+
+impl Printed {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
+    }
+}
+
+impl Output for Printed {
+    fn printed(&self, data: Bytes, _at: Instant) {
+        self.0.lock().expect("no panic").extend_from_slice(&data);
+    }
 }
 
 /// A driver under test.
@@ -145,6 +169,26 @@ pub(crate) async fn the_exit_status_is_told_to_all_and_again(bench: &impl Bench)
         container.remove().await;
         assert_eq!(container.wait().await, exit);
     }
+}
+
+pub(crate) async fn all_that_is_printed_is_told(bench: &impl Bench) {
+    let mut spec = bench.spec(Behaviour::Print);
+    let printed = Arc::<Printed>::default();
+    spec.output = Some(printed.clone());
+    prepare(bench, &spec).await;
+    let container = bench.driver().create(spec).await.expect("created");
+    container.start().await.expect("started");
+    container.wait().await;
+    // The two streams are told apart by the engine, and may overtake each other.
+    let mut expected = PRINTED.concat().into_bytes();
+    expected.sort_unstable();
+    eventually("all of it", async || {
+        let mut text = printed.text().into_bytes();
+        text.sort_unstable();
+        text == expected
+    })
+    .await;
+    container.remove().await;
 }
 
 pub(crate) async fn an_exhausted_memory_limit_is_told(bench: &impl Bench) {
@@ -246,6 +290,7 @@ macro_rules! contract_tests {
             $bench;
             a_created_container_stands_still_until_it_is_started
             the_exit_status_is_told_to_all_and_again
+            all_that_is_printed_is_told
             an_exhausted_memory_limit_is_told
             a_frozen_container_stands_still_and_goes_on
             removal_works_frozen_or_not_and_twice

@@ -375,7 +375,8 @@ impl Drop for FakeContainer {
 mod tests {
     use super::*;
     use crate::driver::contract::{
-        Behaviour, Bench, container_spec, contract_tests, directory, eventually, function_spec,
+        Behaviour, Bench, PRINTED, container_spec, contract_tests, directory, eventually,
+        function_spec,
     };
 
     struct FakeBench {
@@ -406,6 +407,16 @@ mod tests {
                 }
                 unreachable!("it beats for ever")
             }
+            "print" => {
+                let output = spec.output.expect("somebody reads");
+                for line in PRINTED {
+                    output.printed(line.into(), Instant::now());
+                }
+                Exit {
+                    code: 0,
+                    out_of_memory: false,
+                }
+            }
             "memory" => Exit {
                 code: 137,
                 out_of_memory: true,
@@ -431,6 +442,7 @@ mod tests {
                 Behaviour::Beat => "beat".to_owned(),
                 Behaviour::Exit(code) => code.to_string(),
                 Behaviour::ExhaustMemory => "memory".to_owned(),
+                Behaviour::Print => "print".to_owned(),
             };
             spec.env.insert("BEHAVIOUR".to_owned(), behaviour);
             spec

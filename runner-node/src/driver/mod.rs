@@ -9,11 +9,13 @@ pub mod fake;
 pub mod samples;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use domain::{ApiError, AppId, CallId, FnId, FnSpec};
 
 /// Everything a driver needs to create one container (spec/05 5.2). Limits that belong to the whole
@@ -32,6 +34,15 @@ pub struct ContainerSpec {
     pub socket_mount: SocketMount,
     /// No network at all.
     pub network_disabled: bool,
+    /// Who wants what it prints, on both streams, in the order in which it comes. Its end is the end of
+    /// the container, or of the driver's connection to it: no call fails for that.
+    pub output: Option<Arc<dyn Output>>,
+}
+
+/// Takes what a container prints.
+pub trait Output: fmt::Debug + Send + Sync + 'static {
+    /// Something that it has printed came at this time. Must not block: the container waits for it.
+    fn printed(&self, data: Bytes, at: Instant);
 }
 
 /// How the directory of the function's socket gets into its container (spec/13.2).

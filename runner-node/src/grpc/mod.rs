@@ -9,6 +9,7 @@
 //! RunnerExtension.Carry ─► Carrier ─► CarriedCall, a task for each ─► Agent::submit_watched
 //! ```
 
+mod access;
 mod carried_call;
 mod carried_input;
 mod carry;
@@ -43,6 +44,7 @@ use self::status_number::StatusNumbers;
 use self::targets::Targets;
 use crate::agent::Agent;
 
+pub use self::access::ACCESS;
 pub use self::settings::Settings;
 
 /// What the services share.

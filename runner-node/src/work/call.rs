@@ -21,11 +21,14 @@ use super::leases::{HeldLease, Stop};
 use super::metrics::word;
 use super::outcome;
 use super::pause::Pauses;
+use crate::agent::Witness;
 
 static FN_ATTEMPT: HeaderName = HeaderName::from_static("fn-attempt");
 
 /// The longest that one question takes while a container waits for the answer.
 const START_LIMIT: Duration = Duration::from_secs(2);
+/// The longest that a report waits for the log.
+const LOG_LIMIT: Duration = Duration::from_secs(1);
 /// The longest that one report takes.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 /// A report is given up when the lease should have been over for long: so many leases, and not less
@@ -155,19 +158,16 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
             wait_deadline: arrived.checked_add(shared.settings.max_wait),
             detached: false,
         };
-        let mut ending = None;
+        let mut witness = None;
         let ask = || fence.pass(shared, &call.lease);
         let answer: CallResult = tokio::select! {
             biased;
             () = given_back(shared, &fence) => return Some(AttemptOutcome::Returned),
-            answer = shared.agent.submit_fenced(request, ask, &mut ending) => answer,
+            answer = shared.agent.submit_fenced(request, &call.lease, ask, &mut witness) => answer,
         };
-        let error = match answer {
+        let outcome = match answer {
             Ok(response) => {
-                match outcome::answered(response, trigger, shared.settings.max_result_bytes).await {
-                    Ok(outcome) => return Some(outcome),
-                    Err(error) => error,
-                }
+                outcome::answered(response, trigger, shared.settings.max_result_bytes).await
             }
             Err(error) if fence.refused.swap(false, Ordering::Relaxed) => {
                 if error.code() == ErrorCode::CallLeaseLost {
@@ -181,9 +181,29 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
                 }
                 continue;
             }
-            Err(error) => error,
+            Err(error) => Err(error),
         };
-        return Some(outcome::failed(error, ending).await);
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => outcome::failed(error, witness.as_ref()).await,
+        };
+        if let Some(witness) = &witness {
+            send_log(shared, &call.lease, witness).await;
+        }
+        return Some(outcome);
+    }
+}
+
+/// Sees to it that what the function has printed is sent before the end of its call is reported, if that
+/// can be had soon.
+async fn send_log(shared: &Shared, lease: &LeaseRef, witness: &Witness) {
+    let (Some(logs), Some(log)) = (shared.agent.logs(), witness.log()) else {
+        return;
+    };
+    log.settled().await;
+    if let Some(mark) = log.mark_of(lease) {
+        // What is later than that is sent all the same.
+        let _ = timeout(LOG_LIMIT, logs.sent(mark)).await;
     }
 }
 

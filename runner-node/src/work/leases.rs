@@ -22,6 +22,9 @@ const RENEW_PART: u32 = 3;
 const MARGIN_PART: u32 = 10;
 /// A renewal that failed is tried again after this part of the lease.
 const RETRY_PART: u32 = 12;
+/// What is due within this part of a lease goes with what is due now; it must be shorter than the pause
+/// after a failure.
+const TOGETHER_PART: u32 = 24;
 /// The most leases in one question.
 const MAX_BATCH: usize = 1000;
 
@@ -110,7 +113,8 @@ impl Table {
             }
             if !renewing {
                 // Those that are due a little later go with the others.
-                if held.renew_at <= now + held.lease_for / RETRY_PART && look.due.len() < MAX_BATCH
+                if held.renew_at <= now + held.lease_for / TOGETHER_PART
+                    && look.due.len() < MAX_BATCH
                 {
                     look.due.push(lease.clone());
                     look.shortest = look.shortest.min(held.lease_for);

@@ -20,7 +20,7 @@ mod held;
 mod leases;
 mod metrics;
 mod outcome;
-mod pause;
+pub(crate) mod pause;
 mod settings;
 mod targets;
 
@@ -32,10 +32,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use self::call::LAST_REPORTS;
 use self::held::HeldCalls;
 use self::leases::Leases;
 use self::targets::Targets;
 use crate::agent::Agent;
+use crate::call_log::CallLogs;
 
 pub use self::metrics::{OutcomeLabels, WorkMetrics};
 pub use self::settings::Settings;
@@ -101,6 +103,9 @@ impl WorkLoop {
                 () = ended => {}
             }
         });
+        if shared.agent.logs().is_some() {
+            tasks.spawn(send_logs(Arc::clone(&shared)));
+        }
         Self { shared, tasks }
     }
 
@@ -124,6 +129,22 @@ impl WorkLoop {
         self.tasks.wait().await;
         // What came at the very last is given back.
         self.shared.calls.wait().await;
+    }
+}
+
+/// Logs are sent until no call is in hand, and what is left then.
+async fn send_logs(shared: Arc<Shared>) {
+    let Some(mut sender) = shared.agent.logs().map(CallLogs::sender) else {
+        return;
+    };
+    let (source, runner_id) = (&*shared.source, &*shared.runner_id);
+    tokio::select! {
+        () = sender.run(source, runner_id) => {}
+        () = ended(Arc::clone(&shared)) => {}
+    }
+    let rest = sender.finish(source, runner_id);
+    if tokio::time::timeout(LAST_REPORTS, rest).await.is_err() {
+        warn!("some logs of calls could not be sent");
     }
 }
 

@@ -12,7 +12,7 @@ use nodekit::body::Body;
 use nodekit::exchange::CallResponse;
 use nodekit::{hop, trigger_headers};
 
-use crate::agent::{Ending, output_error};
+use crate::agent::{Witness, output_error};
 use crate::driver::Exit;
 
 static FN_HTTP_H_RETRY_AFTER: HeaderName = HeaderName::from_static("fn-http-h-retry-after");
@@ -81,14 +81,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The outcome of a call without an answer. `ending` tells of the container in which it ran, if it
+/// The outcome of a call without an answer. `witness` tells of the container in which it ran, if it
 /// did.
-pub(super) async fn failed(error: ApiError, ending: Option<Ending>) -> AttemptOutcome {
+pub(super) async fn failed(error: ApiError, witness: Option<&Witness>) -> AttemptOutcome {
     if error.code() == ErrorCode::ServerBusy {
         return AttemptOutcome::Returned;
     }
-    let exit = match ending {
-        Some(ending) if error.code() == ErrorCode::FunctionResponseError => ending.exit().await,
+    let exit = match witness {
+        Some(witness) if error.code() == ErrorCode::FunctionResponseError => witness.exit().await,
         _ => None,
     };
     outcome_of(error, exit)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The pauses of one task.
 #[derive(Debug, Clone)]
-pub(super) struct Pauses {
+pub(crate) struct Pauses {
     next: Duration,
     first: Duration,
     longest: Duration,
@@ -12,7 +12,7 @@ pub(super) struct Pauses {
 
 impl Pauses {
     /// From about `first` to about `longest`.
-    pub(super) fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self {
             next: first,
             first,
@@ -21,14 +21,14 @@ impl Pauses {
     }
 
     /// The next pause: at random between half of it and all of it.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let pause = self.next.mul_f64(0.5 + 0.5 * rand::random::<f64>());
         self.next = (2 * self.next).min(self.longest);
         pause
     }
 
     /// It went well.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }

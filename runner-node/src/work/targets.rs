@@ -95,6 +95,6 @@ mod tests {
         }
         let generations = targets.0.lock().expect("no panic");
         assert!(generations.young.len() + generations.old.len() <= 2 * GENERATION);
-        assert_eq!(generations.young["f".into()].len(), VERSIONS);
+        assert_eq!(generations.young[&FnId::from("f")].len(), VERSIONS);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use hearth_tests::authority::Authority;
 use hearth_tests::{Deployed, Server, binary};
 use serde_json::json;
 
@@ -58,6 +59,30 @@ fn an_address_at_which_nobody_reaches_a_runner_is_refused() {
             said.contains("hearth: FN_RUNNER_ADVERTISE_ADDRESS: "),
             "{address}: {said}"
         );
+    }
+}
+
+/// The others would refuse it, one call at a time.
+#[test]
+fn a_node_does_not_start_with_a_certificate_of_another_kind() {
+    let authority = Authority::new("the cluster's");
+    let directory = tempfile::tempdir().expect("a directory");
+    for (kind, of) in [("api", "lb"), ("lb", "runner"), ("runner", "api")] {
+        authority.equip(directory.path(), of, &[&authority]);
+        let output = Command::new(binary::hearth())
+            .arg(kind)
+            .current_dir(directory.path())
+            .env("FN_PORT", "0")
+            .env("FN_GRPC_PORT", "0")
+            .env("FN_IOFS_PATH", directory.path())
+            .env("FN_RUNNER_API_URL", "https://127.0.0.1:1")
+            .envs(Authority::settings(directory.path()))
+            .output()
+            .expect("hearth runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{kind}: {said}");
+        let why = format!("FN_NODE_CERT: the certificate is for {of}, and not for {kind}");
+        assert!(said.contains(&why), "{kind}: {said}");
     }
 }
 

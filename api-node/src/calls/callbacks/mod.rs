@@ -1,4 +1,4 @@
-//! Posts the outcomes of calls to callback URLs, from an outbox of the store (docs/callbacks.md).
+//! Posts the outcomes of calls to callback URLs, from an outbox of the store (docs/async.md).
 //! What becomes of a callback never changes its call.
 
 mod document;

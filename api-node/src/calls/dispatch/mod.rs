@@ -236,6 +236,10 @@ impl Dispatcher {
         let overdue = {
             let mut desk = self.desk();
             desk.book.forget_silent(now.saturating_sub(silence));
+            if desk.is_paused() {
+                // Other nodes have no better store.
+                return;
+            }
             desk.book.overdue(now)
         };
         for receipt in overdue {
@@ -247,10 +251,7 @@ impl Dispatcher {
     fn place(&self) {
         let now = self.now();
         let mut desk = self.desk();
-        if desk
-            .paused_until
-            .is_some_and(|until| until > Instant::now())
-        {
+        if desk.is_paused() {
             return;
         }
         let room = CLAIMS.saturating_sub(desk.claims) * CLAIM_BATCH;
@@ -352,6 +353,11 @@ impl Desk {
         let tick = (self.book.waiting() > 0).then(|| now + TICK);
         let resume = self.paused_until.filter(|until| *until > now);
         tick.into_iter().chain(resume).min()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until
+            .is_some_and(|until| until > Instant::now())
     }
 
     /// The store did not answer.

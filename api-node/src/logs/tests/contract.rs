@@ -41,6 +41,7 @@ contract!(
     a_text_that_is_no_id_names_no_log,
     old_logs_are_pruned_and_young_ones_stay,
     appends_do_not_get_into_each_other,
+    many_append_at_once_and_each_is_done,
 );
 
 async fn what_was_appended_is_read_attempt_by_attempt(f: Fixture) {
@@ -74,8 +75,9 @@ async fn what_is_appended_again_is_there_once(f: Fixture) {
     append(&f.logs, vec![chunk(&id, 1, 0, "one ")]).await;
     append(&again, vec![chunk(&id, 1, 0, "one ")]).await;
     append(&f.logs, vec![chunk(&id, 1, 0, "one two ")]).await;
-    append(&again, vec![chunk(&id, 1, 4, "two three ")]).await;
     append(&again, vec![chunk(&id, 1, 0, "one")]).await;
+    assert_eq!(read(&f.logs, &id).await.as_deref(), Some("one two "));
+    append(&again, vec![chunk(&id, 1, 4, "two three ")]).await;
     append(&f.logs, vec![chunk(&id, 1, 6, "o three four")]).await;
     assert_eq!(
         read(&f.logs, &id).await.as_deref(),
@@ -259,5 +261,21 @@ async fn appends_do_not_get_into_each_other(f: Fixture) {
     join_all(rounds).await;
     for id in &calls {
         assert_eq!(read(&f.logs, id).await.as_deref(), Some("0,1,2,3,4,5,"));
+    }
+}
+
+async fn many_append_at_once_and_each_is_done(f: Fixture) {
+    let calls: Vec<_> = (0..100).map(|_| new_call()).collect();
+    let appends = calls.iter().map(|id| async {
+        for n in 0..10 {
+            append(&f.logs, vec![chunk(id, 1, n * 2, format!("{n},"))]).await;
+        }
+    });
+    join_all(appends).await;
+    for id in &calls {
+        assert_eq!(
+            read(&f.logs, id).await.as_deref(),
+            Some("0,1,2,3,4,5,6,7,8,9,")
+        );
     }
 }

@@ -2,11 +2,16 @@
 //! checks signatures.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
+use async_trait::async_trait;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
+use s3s::path::S3Path;
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -25,11 +30,30 @@ pub(super) struct S3Server {
     stop: CancellationToken,
 }
 
+/// Lets nobody put an object where there is no bucket, as S3 does, and the server by itself does not.
+struct Buckets(PathBuf);
+
+#[async_trait]
+impl S3Access for Buckets {
+    async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
+        if context.credentials().is_none() {
+            return Err(s3_error!(AccessDenied, "Signature is required"));
+        }
+        match context.s3_path() {
+            S3Path::Object { bucket, .. } if !self.0.join(&**bucket).is_dir() => {
+                Err(s3_error!(NoSuchBucket))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl S3Server {
     pub(super) async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let files = FileSystem::new(directory.path()).expect("buckets in it");
         let mut builder = S3ServiceBuilder::new(files);
+        builder.set_access(Buckets(directory.path().to_owned()));
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
         let listener = listener.expect("a port on loopback");

@@ -2,6 +2,7 @@
 //! subscription as the consumer wants it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -13,15 +14,18 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Channel, message};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval_at, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::address::Address;
-use super::link::{Happening, Link, LinkError, Pauses, answer, declare};
+use super::link::{Happening, Link, LinkError, Pauses, answer};
 use super::message::decode;
 use super::topology::Topology;
 use super::window::{Settlement, Step, Window};
 use crate::queue::{Consumer, Delivery, QueueMetrics, Receipt};
+
+/// Between two looks at whether the broker still knows of a subscription.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Between the consumer, its receipts and its task.
 struct Shared {
@@ -188,6 +192,7 @@ impl Task {
 
     /// Does what the window wants, until the connection is lost, or the task is cancelled (none).
     async fn serve(&self, session: &mut Session) -> Option<LinkError> {
+        let mut checks = interval_at(Instant::now() + CHECK_INTERVAL, CHECK_INTERVAL);
         loop {
             let step = self.shared.window().step(Instant::now());
             let result = match step {
@@ -201,6 +206,7 @@ impl Task {
                         () = self.cancel.cancelled() => return None,
                         () = self.shared.work.notified() => Ok(()),
                         Some(()) = alarm => Ok(()),
+                        _ = checks.tick() => session.check(&self.topology).await,
                         Some(delivery) = next => self.deliver(&session.channel, delivery).await,
                         happening = session.link.happening() => match happening {
                             Happening::Lost(error) => Err(error.into()),
@@ -274,8 +280,7 @@ impl Task {
 
 impl Session {
     async fn open(address: &Address, topology: &Topology) -> Result<Self, LinkError> {
-        let link = Link::connect(address, "consumer").await?;
-        declare(&link, topology).await?;
+        let link = Link::connect(address, topology, "consumer").await?;
         Ok(Self {
             channel: link.channel().await?,
             link,
@@ -298,6 +303,19 @@ impl Session {
         );
         self.subscription = Some(answer("subscribing", consumed).await?);
         Ok(())
+    }
+
+    /// A broker that has lost a subscription without a word does not keep this consumer waiting for
+    /// ever.
+    async fn check(&self, topology: &Topology) -> Result<(), LinkError> {
+        let counted = answer(
+            "counting consumers",
+            topology.count_consumers(&self.channel),
+        );
+        match counted.await? {
+            0 if self.subscription.is_some() => Err(LinkError::ConsumerEnded),
+            _ => Ok(()),
+        }
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), LinkError> {

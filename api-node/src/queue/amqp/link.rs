@@ -36,6 +36,9 @@ pub(super) enum LinkError {
     /// The broker ended a consumer, as when the queue is deleted.
     #[error("the broker has ended the consumer")]
     ConsumerEnded,
+    /// Messages came back.
+    #[error("the queue is gone")]
+    QueueGone,
 }
 
 /// What happens to a connection.
@@ -59,8 +62,23 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Connects; `purpose` is what the broker shows its operator.
-    pub(super) async fn connect(address: &Address, purpose: &str) -> Result<Self, LinkError> {
+    /// Connects, and declares what has to be there; `purpose` is what the broker shows its operator.
+    pub(super) async fn connect(
+        address: &Address,
+        topology: &Topology,
+        purpose: &str,
+    ) -> Result<Self, LinkError> {
+        let link = Self::open(address, purpose).await?;
+        match link.declare(topology).await {
+            Ok(()) => Ok(link),
+            Err(error) => {
+                link.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(address: &Address, purpose: &str) -> Result<Self, LinkError> {
         let socket = Socket::default();
         let tls = address.tls.clone();
         let encrypted = address.is_encrypted();
@@ -97,6 +115,15 @@ impl Link {
             connection,
             _socket: socket,
         })
+    }
+
+    /// On a channel of its own: a refusal ends the channel.
+    async fn declare(&self, topology: &Topology) -> Result<(), LinkError> {
+        let channel = self.channel().await?;
+        timeout(ANSWER_LIMIT, topology.declare(&channel))
+            .await
+            .map_err(|_| LinkError::Silent("declaring the queue"))??;
+        answer("closing a channel", channel.close(200, "OK".into())).await
     }
 
     /// Opens a channel.
@@ -190,7 +217,7 @@ impl Drop for Socket {
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
-    const FIRST: Duration = Duration::from_millis(50);
+    const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_millis(1600);
 
     pub(super) fn new() -> Self {
@@ -206,13 +233,4 @@ impl Pauses {
         self.0 = Self::LONGEST.min(pause * 2);
         sleep(pause).await;
     }
-}
-
-/// Declares what has to be there, on a channel of its own: a refusal ends the channel.
-pub(super) async fn declare(link: &Link, topology: &Topology) -> Result<(), LinkError> {
-    let channel = link.channel().await?;
-    timeout(ANSWER_LIMIT, topology.declare(&channel))
-        .await
-        .map_err(|_| LinkError::Silent("declaring the queue"))??;
-    answer("closing a channel", channel.close(200, "OK".into())).await
 }

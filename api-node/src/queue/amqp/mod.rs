@@ -24,6 +24,8 @@ use crate::store::Doorbell;
 
 pub(super) use address::Address;
 pub use address::AddressError;
+#[cfg(test)]
+pub(super) use topology::DELIVERY_LIMIT;
 
 /// A queue at a broker.
 pub(super) struct AmqpQueue {

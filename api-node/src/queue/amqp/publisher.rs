@@ -13,7 +13,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::address::Address;
-use super::link::{Happening, Link, LinkError, Pauses, answer, declare};
+use super::link::{Happening, Link, LinkError, Pauses, answer};
 use super::topology::Topology;
 use crate::queue::QueueMetrics;
 
@@ -238,6 +238,10 @@ impl Task {
             }
         }
         let returned = fates.contains(&Fate::Returned);
+        if returned || result.is_err() {
+            // Before the answers, so that who is told looks for the queue's return.
+            self.become_(State::Down);
+        }
         let mut fates = fates.into_iter();
         for job in jobs {
             let confirmed: Vec<bool> = job
@@ -248,11 +252,12 @@ impl Task {
             // Who asked may have given up waiting.
             let _ = job.answer.send(confirmed);
         }
-        if returned {
-            tracing::warn!(queue = %self.topology.queue, "the queue is gone, and is declared again");
-            session.declare(&self.topology).await?;
+        match result {
+            // Not declared again at once: the broker would move consumers that it has not told yet to
+            // the new queue, and forget to feed them.
+            Ok(()) if returned => Err(LinkError::QueueGone),
+            result => result,
         }
-        result
     }
 
     /// None if the broker blocked the connection meanwhile.
@@ -305,8 +310,7 @@ impl Session {
         topology: &Topology,
         metrics: &QueueMetrics,
     ) -> Result<Self, LinkError> {
-        let link = Link::connect(address, "publisher").await?;
-        declare(&link, topology).await?;
+        let link = Link::connect(address, topology, "publisher").await?;
         let mut session = Self {
             channel: confirming_channel(&link).await?,
             link,
@@ -324,10 +328,6 @@ impl Session {
     ) -> Result<(), LinkError> {
         self.channel = confirming_channel(&self.link).await?;
         self.watch_dead_letters(topology, metrics).await
-    }
-
-    async fn declare(&self, topology: &Topology) -> Result<(), LinkError> {
-        declare(&self.link, topology).await
     }
 
     async fn watch_dead_letters(

@@ -2,12 +2,12 @@
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, ExchangeKind, Queue};
 
 /// How often a message may come back before it goes to the dead letters. Each release and each
 /// consumer that goes away with a message counts, so this is far beyond what a message sees that
 /// waits for a busy cluster; the store rings again for what is lost to it.
-pub(super) const DELIVERY_LIMIT: i64 = 1000;
+pub(in crate::queue) const DELIVERY_LIMIT: i64 = 1000;
 /// How many dead letters are kept; the oldest ones go first.
 const DEAD_LETTERS: i64 = 10_000;
 
@@ -94,16 +94,23 @@ impl Topology {
 
     /// How many dead letters there are.
     pub(super) async fn count_dead(&self, channel: &Channel) -> lapin::Result<u32> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::durable()
-        };
-        let dead = self.dead.clone();
-        let queue = channel
-            .queue_declare(dead, passive, FieldTable::default())
-            .await?;
-        Ok(queue.message_count())
+        Ok(look_at(&self.dead, channel).await?.message_count())
     }
+
+    /// How many consumers the queue has, those of other nodes included.
+    pub(super) async fn count_consumers(&self, channel: &Channel) -> lapin::Result<u32> {
+        Ok(look_at(&self.queue, channel).await?.consumer_count())
+    }
+}
+
+async fn look_at(name: &ShortString, channel: &Channel) -> lapin::Result<Queue> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::durable()
+    };
+    channel
+        .queue_declare(name.clone(), passive, FieldTable::default())
+        .await
 }
 
 fn quorum() -> FieldTable {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::store::Doorbell;
 
-/// How long more may be granted than is wished for, in the hope of acknowledgements that use it up.
+/// How long more may be granted, or here, than is wished for, in the hope of acknowledgements that use it up.
 const EXCESS_LIMIT: Duration = Duration::from_millis(100);
 /// How long an acknowledgement may be held. The broker ends consumers that take half an hour.
 const HOLD_LIMIT: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub(super) struct Window {
     held: VecDeque<(Tag, Instant)>,
     acks: Vec<Tag>,
     requeues: Vec<Tag>,
-    /// Since when more is granted than is wished for.
+    /// Since when more is granted, or here, than is wished for.
     excess_since: Option<Instant>,
     closed: bool,
 }
@@ -138,7 +138,7 @@ impl Window {
         self.excess_since = None;
         self.acks.extend(self.held.drain(..).map(|(tag, _)| tag));
         // What nobody is going to ask for must not keep others waiting.
-        while self.unacknowledged() > size(self.wish)
+        while self.keeps_others_waiting()
             && let Some((tag, ..)) = self.waiting.pop_back()
         {
             self.requeues.push(tag);
@@ -169,10 +169,11 @@ impl Window {
                 .extend(self.held.drain(..more).map(|(tag, _)| tag));
         }
         let room = self.room();
-        if room <= allowance {
+        let excess = room > allowance || self.keeps_others_waiting();
+        if !excess {
             self.excess_since = None;
         }
-        if room > allowance {
+        if excess {
             let since = *self.excess_since.get_or_insert(now);
             // What is released now would come back at once.
             if !self.requeues.is_empty() || now >= since + EXCESS_LIMIT {
@@ -231,9 +232,9 @@ impl Window {
         room < allowance && (room * 2 <= allowance || out + waiting >= room)
     }
 
-    /// What the caller has, or is going to be given.
-    fn unacknowledged(&self) -> usize {
-        self.out.len() + self.waiting.len()
+    /// Whether messages are here that the caller does not ask for.
+    fn keeps_others_waiting(&self) -> bool {
+        !self.waiting.is_empty() && self.out.len() + self.waiting.len() > size(self.wish)
     }
 
     /// The most that this subscription can bring to the caller at one time.
@@ -253,3 +254,6 @@ impl Window {
 fn size(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

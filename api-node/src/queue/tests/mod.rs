@@ -1,8 +1,10 @@
 //! One suite for every queue, run on the embedded one and on a real RabbitMQ.
 
 mod contract;
+mod outage;
 #[path = "../../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
+mod topology;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

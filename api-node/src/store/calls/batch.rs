@@ -105,6 +105,10 @@ impl Bodies {
     pub(super) const ENOUGH: usize = 32 << 20;
 
     pub(super) fn push(&mut self, body: &[u8]) -> Span {
+        // A part of no bytes at all is null for SQLite.
+        if self.0.is_empty() {
+            self.0.push(0);
+        }
         let span = Span {
             start: self.0.len() + 1,
             length: body.len(),

@@ -146,6 +146,22 @@ impl Query {
     }
 }
 
+/// The statement of a list, and the values of its parameters as they stand in SQL.
+#[cfg(test)]
+pub(super) fn explained(
+    filter: &CallFilter,
+    before: Option<&str>,
+    limit: i64,
+) -> (String, Vec<String>) {
+    let query = Query::new(filter, before, limit).expect("something can be found");
+    let values = query.values.iter().map(|value| match value {
+        Value::Text(text) => format!("'{text}'"),
+        Value::Int(number) => number.to_string(),
+    });
+    let values = values.collect();
+    (query.sql, values)
+}
+
 /// The name of a new parameter.
 fn parameter(values: &mut Vec<Value>, value: Value) -> String {
     values.push(value);

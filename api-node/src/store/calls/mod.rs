@@ -10,6 +10,8 @@ mod keys;
 mod leases;
 mod list;
 mod moves;
+#[cfg(test)]
+pub(super) mod plans;
 mod redrive;
 mod results;
 mod retire;

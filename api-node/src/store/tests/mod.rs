@@ -9,7 +9,7 @@ mod model;
 mod outage;
 mod plans;
 #[path = "../../../tests/support/postgres.rs"]
-mod postgres;
+pub(crate) mod postgres;
 mod races;
 mod registry;
 mod startup;
@@ -50,7 +50,7 @@ macro_rules! contract {
         }
     };
 }
-use contract;
+pub(crate) use contract;
 
 /// A clock that moves only when it is told to.
 #[derive(Clone, Default)]
@@ -86,7 +86,7 @@ impl Fixture {
         Self::on(new_postgres_database().await, None).await
     }
 
-    async fn on(url: String, directory: Option<TempDir>) -> Self {
+    pub(crate) async fn on(url: String, directory: Option<TempDir>) -> Self {
         let clock = HeldClock::default();
         clock.advance();
         let store = open(&url, options(&clock)).await.expect("the store opens");
@@ -99,7 +99,7 @@ impl Fixture {
     }
 
     /// A second store on the same database, as another server has it.
-    async fn open_again(&self) -> Result<Arc<dyn Store>, OpenError> {
+    pub(crate) async fn open_again(&self) -> Result<Arc<dyn Store>, OpenError> {
         open(&self.url, options(&self.clock)).await
     }
 
@@ -108,7 +108,7 @@ impl Fixture {
         run_sql(&self.url, sql).await;
     }
 
-    async fn app(&self, name: &str) -> App {
+    pub(crate) async fn app(&self, name: &str) -> App {
         let draft = AppDraft {
             name: name.to_owned(),
             ..AppDraft::default()
@@ -116,7 +116,7 @@ impl Fixture {
         self.store.create_app(draft).await.expect("a new app")
     }
 
-    async fn func(&self, app: &App, name: &str) -> Func {
+    pub(crate) async fn func(&self, app: &App, name: &str) -> Func {
         let draft = fn_draft(&app.id, name);
         self.store.create_fn(draft).await.expect("a new function")
     }

@@ -7,6 +7,7 @@ mod contract;
 mod node;
 mod outage;
 mod requests;
+mod roles;
 mod runners;
 
 use std::future::Future;

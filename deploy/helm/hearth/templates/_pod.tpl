@@ -75,6 +75,8 @@ affinity:
   value: /etc/hearth/tls/ca.crt
 - name: FN_NODE_CERT_NAME
   value: {{ .root.Values.tls.serverName }}
+- name: FN_NODE_CERT_ROLES_REQUIRED
+  value: {{ .root.Values.tls.requireRoles | quote }}
 {{- end }}
 {{- end -}}
 

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::driver::contract::directory;
 use crate::driver::fake::FakeProcess;
-use crate::driver::{ContainerSpec, Exit};
+use crate::driver::{ContainerSpec, Exit, Output};
 
 /// What the functions of one test share.
 #[derive(Debug, Default)]
@@ -109,6 +109,7 @@ struct Container {
     name: String,
     world: Arc<World>,
     busy: AtomicBool,
+    output: Option<Arc<dyn Output>>,
     /// Ends the process.
     exit: CancellationToken,
     /// Closes the socket and all connections, and lets the process stand.
@@ -144,6 +145,7 @@ pub(crate) async fn run(process: FakeProcess, world: Arc<World>) -> Exit {
         name: spec.name.clone(),
         world,
         busy: AtomicBool::new(false),
+        output: spec.output.clone(),
         exit: CancellationToken::new(),
         deaf: CancellationToken::new(),
         deafened: CancellationToken::new(),
@@ -233,6 +235,10 @@ async fn call(
     };
     let (id, what) = (header("fn-call-id"), header("do"));
     let busy = Busy::begin(&container, &id);
+    let printed = header("print");
+    if let Some(output) = container.output.as_ref().filter(|_| !printed.is_empty()) {
+        output.printed(printed.into(), Instant::now());
+    }
     container
         .world
         .seen

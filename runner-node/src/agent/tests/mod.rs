@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::function::World;
 use super::{Agent, Parts, Settings};
+use crate::call_log::{self, CallLogs, LogMetrics};
 use crate::driver::contract::{eventually, function_spec};
 use crate::driver::fake::{FakeDriver, FakeState, Script, Step};
 use crate::metrics::RunnerMetrics;
@@ -85,6 +86,11 @@ impl Bench {
             memory_bytes: containers * MEMORY_MB * MIB,
             cpu_millis: 1000,
         });
+        let log_settings = call_log::Settings {
+            max_bytes: 1000,
+            sync_calls: true,
+        };
+        let logs = CallLogs::new(log_settings, LogMetrics::new(&mut registry));
         let agent = Agent::start(Parts {
             settings,
             socket_dirs: SocketDirConfig {
@@ -95,6 +101,7 @@ impl Bench {
             pool: pool.clone(),
             ids: Arc::new(IdSource::new(rand::random())),
             metrics: metrics.clone(),
+            logs: Some(logs),
         });
         Self {
             agent,

@@ -27,7 +27,8 @@ struct Inner {
     shared: Arc<Shared>,
     id: String,
     owner: Owner,
-    attach: bool,
+    /// Who reads what it prints.
+    readers: logs::Readers,
     frozen: Frozen,
     exit: Arc<ExitCell>,
     samples: Arc<SampleBuffer>,
@@ -78,7 +79,7 @@ impl DockerContainer {
         shared: Arc<Shared>,
         id: String,
         owner: Owner,
-        attach: bool,
+        readers: logs::Readers,
         held: Held,
     ) -> Self {
         let ending = shared.stop.child_token();
@@ -87,7 +88,7 @@ impl DockerContainer {
             shared,
             id,
             owner,
-            attach,
+            readers,
             frozen: Frozen(AtomicU8::new(By::Nobody as u8)),
             samples: Arc::default(),
             held: Mutex::new(Some(held)),
@@ -119,7 +120,8 @@ impl Inner {
     async fn follow_output(&self) {
         match logs::attach(&self.shared.engine, &self.id).await {
             Ok(output) => {
-                let pump = logs::pump(output, self.owner.clone(), self.id.clone());
+                let readers = self.readers.clone();
+                let pump = logs::pump(output, readers, self.owner.clone(), self.id.clone());
                 let ending = self.ending.clone();
                 self.shared
                     .tasks
@@ -235,7 +237,7 @@ impl Container for DockerContainer {
 
     async fn start(&self) -> Result<(), ApiError> {
         let inner = &self.0;
-        if inner.attach {
+        if inner.readers.any() {
             inner.follow_output().await;
         }
         let engine = &inner.shared.engine;

@@ -1,5 +1,6 @@
-//! What functions print, as lines of the debug log (spec/03 3.1).
+//! What functions print: for the logs of their calls, and as lines of the debug log (spec/03 3.1).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bollard::container::LogOutput;
@@ -8,7 +9,7 @@ use futures_util::{Stream, StreamExt as _};
 
 use super::engine::Engine;
 use super::error::EngineError;
-use crate::driver::Owner;
+use crate::driver::{Output, Owner};
 
 /// The longest line; what is longer is cut into several.
 const MAX_LINE: usize = 16 * 1024;
@@ -17,7 +18,21 @@ const MAX_LINE: usize = 16 * 1024;
 const MAX_RATE: u32 = 1000;
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 
-/// Whether a line of a function would be logged at all. If not, nobody attaches.
+/// Who reads what a container prints. If nobody does, nobody attaches.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    pub(super) call_log: Option<Arc<dyn Output>>,
+    pub(super) debug_log: bool,
+}
+
+impl Readers {
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.call_log.is_some() || self.debug_log
+    }
+}
+
+/// Whether a line of a function would be in the debug log at all.
 pub(super) fn is_on() -> bool {
     tracing::enabled!(tracing::Level::DEBUG, user_log)
 }
@@ -41,9 +56,10 @@ pub(super) async fn attach(
     Ok(attached.output)
 }
 
-/// Logs what comes until the container has ended.
+/// Passes on what comes until the container has ended.
 pub(super) async fn pump(
     mut output: impl Stream<Item = Result<LogOutput, bollard::errors::Error>> + Unpin,
+    readers: Readers,
     owner: Owner,
     container_id: String,
 ) {
@@ -63,8 +79,13 @@ pub(super) async fn pump(
         }
     };
     while let Some(Ok(chunk)) = output.next().await {
-        let at = usize::from(matches!(chunk, LogOutput::StdErr { .. }));
-        lines[at].push(chunk.as_ref(), &mut log);
+        if readers.debug_log {
+            let at = usize::from(matches!(chunk, LogOutput::StdErr { .. }));
+            lines[at].push(chunk.as_ref(), &mut log);
+        }
+        if let Some(call_log) = &readers.call_log {
+            call_log.printed(chunk.into_bytes(), Instant::now());
+        }
     }
     for rest in &mut lines {
         rest.finish(&mut log);

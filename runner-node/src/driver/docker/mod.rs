@@ -271,11 +271,14 @@ impl Shared {
             false => self.networks.lease(),
         };
         let function = &spec.function;
-        let attach = self.config.user_logs && function.syslog_url.is_none() && logs::is_on();
+        let output = logs::Readers {
+            call_log: spec.output.clone(),
+            debug_log: self.config.user_logs && function.syslog_url.is_none() && logs::is_on(),
+        };
         let choices = Choices {
             labels: self.instance.labels(),
             network: network.as_ref().map(|network| network.name()),
-            attach,
+            attach: output.any(),
             hostname: &self.hostname,
         };
         let body = options::create_body(&spec, &self.config, choices);
@@ -298,7 +301,7 @@ impl Shared {
             fn_id: function.fn_id.clone(),
             image: function.image.clone(),
         };
-        Ok(DockerContainer::new(self, id, owner, attach, held))
+        Ok(DockerContainer::new(self, id, owner, output, held))
     }
 
     fn create_error(self: &Arc<Self>, name: String, error: EngineError) -> ApiError {

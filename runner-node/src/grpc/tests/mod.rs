@@ -66,7 +66,7 @@ impl Node {
             .expect("bound");
         let url = format!("http://{}", server.local_addr());
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(server.serve(routes, shutdown.clone()));
+        let server = tokio::spawn(server.serve(routes, super::ACCESS, shutdown.clone()));
         let endpoint = Endpoint::from_shared(url).expect("a URL");
         Self {
             bench,

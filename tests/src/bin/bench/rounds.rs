@@ -183,6 +183,7 @@ mod tests {
 
     fn series(name: &'static str, per_second: &[f64]) -> Series {
         let load = |per_second: &f64| Load {
+            requests: 0,
             per_second: *per_second,
             p50_millis: 1.0,
             p99_millis: 2.0,

@@ -1,6 +1,14 @@
 //! Calls: what every test of them starts with.
 
 mod accepting;
+mod cancelling;
+mod dead_letters;
+mod doorbells;
+mod keys;
+mod listing;
+mod model;
+mod plans;
+mod races;
 mod running;
 
 use std::sync::Arc;

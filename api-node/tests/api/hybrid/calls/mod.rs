@@ -7,7 +7,7 @@ mod large;
 mod malformed;
 mod node;
 mod questions;
-mod script;
+pub(super) mod script;
 mod strange_node;
 
 use std::sync::Arc;

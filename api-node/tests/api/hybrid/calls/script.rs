@@ -15,57 +15,57 @@ use tokio::time::timeout;
 use super::super::DEADLINE;
 
 /// Work that waits in a dequeue of the script.
-pub(super) const WORK: usize = 4;
+pub(crate) const WORK: usize = 4;
 
 /// The script of one API node, or of several that share their database.
-pub(super) struct Script {
+pub(crate) struct Script {
     state: Mutex<State>,
     dequeues: mpsc::Sender<Source>,
     opened: tokio::sync::Mutex<mpsc::Receiver<Source>>,
 }
 
 #[derive(Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Every question is answered with this error.
-    pub(super) error: Option<ApiError>,
+    pub(crate) error: Option<ApiError>,
     /// What is asked is done, and never answered.
-    pub(super) mute: bool,
-    pub(super) accepted: HashMap<CallId, NewCall>,
+    pub(crate) mute: bool,
+    pub(crate) accepted: HashMap<CallId, NewCall>,
     /// How often calls were handed in.
-    pub(super) enqueued: usize,
-    pub(super) records: Vec<CallRecord>,
-    pub(super) keys: HashMap<(FnId, String), Option<(CallId, CallResult)>>,
+    pub(crate) enqueued: usize,
+    pub(crate) records: Vec<CallRecord>,
+    pub(crate) keys: HashMap<(FnId, String), Option<(CallId, CallResult)>>,
     /// The leases that hold, of whichever runner.
-    pub(super) held: HashSet<LeaseRef>,
-    pub(super) started: Vec<LeaseRef>,
-    pub(super) finished: Vec<(String, AttemptEnd)>,
-    pub(super) logs: HashMap<LeaseRef, Vec<u8>>,
+    pub(crate) held: HashSet<LeaseRef>,
+    pub(crate) started: Vec<LeaseRef>,
+    pub(crate) finished: Vec<(String, AttemptEnd)>,
+    pub(crate) logs: HashMap<LeaseRef, Vec<u8>>,
 }
 
 /// The side of a dequeue where work comes from.
-pub(super) struct Source {
-    pub(super) runner_id: Arc<str>,
-    pub(super) capacity: u32,
-    pub(super) credits: mpsc::Receiver<u32>,
-    pub(super) work: mpsc::Sender<Work>,
+pub(crate) struct Source {
+    pub(crate) runner_id: Arc<str>,
+    pub(crate) capacity: u32,
+    pub(crate) credits: mpsc::Receiver<u32>,
+    pub(crate) work: mpsc::Sender<Work>,
 }
 
 impl Source {
     /// The credits that are granted next.
-    pub(super) async fn granted(&mut self) -> Option<u32> {
+    pub(crate) async fn granted(&mut self) -> Option<u32> {
         timeout(DEADLINE, self.credits.recv())
             .await
             .expect("in time")
     }
 
-    pub(super) async fn send(&self, work: Work) {
+    pub(crate) async fn send(&self, work: Work) {
         let sent = timeout(DEADLINE, self.work.send(work)).await;
         sent.expect("in time").expect("somebody takes it");
     }
 }
 
 impl Script {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let (dequeues, opened) = mpsc::channel(64);
         Arc::new(Self {
             state: Mutex::default(),
@@ -74,12 +74,12 @@ impl Script {
         })
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic")
     }
 
     /// The next dequeue that is opened.
-    pub(super) async fn opened(&self) -> Source {
+    pub(crate) async fn opened(&self) -> Source {
         let mut opened = self.opened.lock().await;
         let source = timeout(DEADLINE, opened.recv()).await;
         source.expect("in time").expect("a sender")

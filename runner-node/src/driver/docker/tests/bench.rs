@@ -25,6 +25,7 @@ use domain::FnSpec;
 pub(super) const BUSYBOX: &str = "/bin/busybox";
 
 const BEAT: &str = "i=0; while :; do i=$((i+1)); echo $i >/tmp/iofs/new; mv /tmp/iofs/new /tmp/iofs/beat; usleep 2000; done";
+const PRINT: &str = "echo one; echo two >&2; echo three; echo four >&2";
 const EXHAUST_MEMORY: &str = "x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done";
 
 /// A driver under test. Everything it makes bears a label of its own.
@@ -167,6 +168,7 @@ impl Bench for DockerBench {
     fn spec(&self, behaviour: Behaviour) -> ContainerSpec {
         match behaviour {
             Behaviour::Beat => self.script(BEAT),
+            Behaviour::Print => self.script(PRINT),
             Behaviour::Exit(code) => self.script(&format!("exit {code}")),
             Behaviour::ExhaustMemory => {
                 let mut function = self.function();

@@ -5,6 +5,7 @@ mod bench;
 mod containers;
 mod images;
 mod lifecycle;
+mod logs;
 mod predecessors;
 mod registry;
 

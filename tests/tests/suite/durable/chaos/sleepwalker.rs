@@ -13,6 +13,7 @@ use hybrid_client::{
 };
 use nodekit::config::GrpcConfig;
 use nodekit::grpc_channel::{GrpcChannels, PeerKind};
+use nodekit::tls::Role;
 
 use super::LEASE;
 use super::natures::Nature;
@@ -32,7 +33,7 @@ pub(super) struct Sleepwalker<'a> {
 
 /// Asks the API nodes at these addresses, the first one first.
 pub(super) fn source(addresses: &[String]) -> RemoteCalls {
-    let channels = GrpcChannels::new(&GrpcConfig::default(), None);
+    let channels = GrpcChannels::new(&GrpcConfig::default(), None, Role::Api);
     let node = |address: &String| {
         let address = channels.address(address).expect("an address");
         let peer = channels.connect(address, PeerKind::Hearth);

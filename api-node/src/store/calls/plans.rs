@@ -1,0 +1,42 @@
+//! The statements whose plans are tested: those that look for calls among many.
+
+use super::super::call_store::CallFilter;
+use super::super::session::Sql;
+use super::{callbacks, doorbells, leases, list, retire};
+
+/// A statement, and values for its parameters as they stand in SQL.
+pub(in super::super) struct Statement {
+    pub(in super::super) sql: String,
+    pub(in super::super) values: Vec<String>,
+}
+
+/// Those of the reconcilers.
+pub(in super::super) fn reconcilers(postgres: bool) -> Vec<Statement> {
+    let words = |sql: Sql| if postgres { sql.postgres } else { sql.sqlite };
+    let all: [(&str, &[&str]); 10] = [
+        (words(doorbells::DUE), &["1000", "10", "3", "5"]),
+        (doorbells::NEXT, &[]),
+        (words(doorbells::RING_AGAIN), &["100", "5"]),
+        (doorbells::EXPIRED, &["100", "5"]),
+        (leases::RAN_OUT, &["300", "5"]),
+        (retire::OVER, &["100", "''", "200", "5"]),
+        (retire::OVER_FIRST, &["100", "5"]),
+        (retire::OLD_KEYS, &["300", "5"]),
+        (words(callbacks::TAKE), &["300", "400", "5"]),
+        (
+            "SELECT fn_id, COUNT(*) FROM doorbells d WHERE d.rung_at IS NOT NULL AND d.fn_id = $1 GROUP BY d.fn_id",
+            &["'fn0'"],
+        ),
+    ];
+    let all = all.into_iter().map(|(sql, values)| Statement {
+        sql: sql.to_owned(),
+        values: values.iter().map(|value| (*value).to_owned()).collect(),
+    });
+    all.collect()
+}
+
+/// The list with this filter, in the middle.
+pub(in super::super) fn list(filter: &CallFilter) -> Statement {
+    let (sql, values) = list::explained(filter, Some("id110000"), 30);
+    Statement { sql, values }
+}

@@ -146,13 +146,16 @@ impl Cluster {
         let output = self.try_resume();
         assert!(
             output.status.success(),
-            "PostgreSQL starts again: {output:?}"
+            "PostgreSQL starts again: {output:?}\n{}",
+            std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
         );
     }
 
     /// Ends all processes of the server without any warning (`kill -9`).
     pub fn kill(&self) {
         let server = self.server_id();
+        // While it stands still, no process is added.
+        self.signal("-STOP");
         let children = self.signal("-KILL");
         // The next one starts only when nobody uses the memory of this one.
         for id in std::iter::once(&server).chain(&children) {
@@ -160,6 +163,8 @@ impl Cluster {
                 std::thread::yield_now();
             }
         }
+        // It may be in the table of processes still, and would be taken for a server that runs.
+        std::fs::remove_file(self.directory.join("data/postmaster.pid")).expect("its process id");
     }
 
     /// What a query answers, without headings.

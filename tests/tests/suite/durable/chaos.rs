@@ -73,10 +73,10 @@ impl Scale {
                 longest_halt: 6_000,
                 longest_absence: 1_500,
             },
-            abort_at: "accept-after-commit:0.01,publish-before-confirm:0.005,\
-                       confirm-before-forget:0.005,delivery-before-claim:0.005,\
-                       claim-before-ack:0.005,ack-before-push:0.005,start-before-send:0.01,\
-                       answer-before-finish:0.01,finish-before-reply:0.005",
+            abort_at: "accept-after-commit:0.005,publish-before-confirm:0.003,\
+                       confirm-before-forget:0.003,delivery-before-claim:0.003,\
+                       claim-before-ack:0.003,ack-before-push:0.003,start-before-send:0.01,\
+                       answer-before-finish:0.01,finish-before-reply:0.003",
             bug: None,
             silence: "5s",
             patience: Duration::from_secs(120),

@@ -12,9 +12,11 @@ use nodekit::api_metrics::ApiMetrics;
 use nodekit::config::{GrpcConfig, NodeConfig};
 use nodekit::metrics::Metrics;
 use nodekit::settings::{Settings as _, markdown};
+use runner_node::call_log::LogMetrics;
 use runner_node::config::RunnerConfig;
 use runner_node::driver::docker::metrics::DockerMetrics;
 use runner_node::metrics::RunnerMetrics;
+use runner_node::work::WorkMetrics;
 
 const BEGIN: &str = "<!-- generated, do not edit -->\n";
 const END: &str = "<!-- end of what is generated -->\n";
@@ -89,6 +91,8 @@ fn metrics() {
     FrontDoorMetrics::new(&mut metrics, api);
     PlacerMetrics::new(&mut metrics);
     RunnerMetrics::new(&mut metrics);
+    WorkMetrics::new(&mut metrics);
+    LogMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
     let mut expected =
         "\n| name | kind | labels | what it measures |\n|---|---|---|---|\n".to_owned();

@@ -97,6 +97,8 @@ fn metrics() {
     QueueMetrics::new(&mut metrics);
     RecorderMetrics::new(&mut metrics);
     RunnerMetrics::new(&mut metrics);
+    WorkMetrics::new(&mut metrics);
+    LogMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
     WorkMetrics::new(&mut metrics);
     LogMetrics::new(&mut metrics);

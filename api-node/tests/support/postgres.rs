@@ -164,7 +164,10 @@ impl Cluster {
             }
         }
         // It may be in the table of processes still, and would be taken for a server that runs.
-        std::fs::remove_file(self.directory.join("data/postmaster.pid")).expect("its process id");
+        let socket = format!(".s.PGSQL.{}.lock", self.port);
+        for lock in ["data/postmaster.pid", &socket] {
+            std::fs::remove_file(self.directory.join(lock)).expect("its process id");
+        }
     }
 
     /// What a query answers, without headings.

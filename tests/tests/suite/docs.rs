@@ -100,8 +100,6 @@ fn metrics() {
     WorkMetrics::new(&mut metrics);
     LogMetrics::new(&mut metrics);
     DockerMetrics::new(&mut metrics);
-    WorkMetrics::new(&mut metrics);
-    LogMetrics::new(&mut metrics);
     let mut expected =
         "\n| name | kind | labels | what it measures |\n|---|---|---|---|\n".to_owned();
     for info in metrics.listing() {

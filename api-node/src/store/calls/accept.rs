@@ -12,7 +12,7 @@ use super::super::call_store::{Acceptance, Committed, Doorbell};
 use super::super::failure::Failure;
 use super::super::rows::to_json;
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, Text, batch};
+use super::batch::{self, Text, batch, of_ids};
 use super::doorbells;
 use super::keys::{self, Taken};
 use super::results::{self, Request};
@@ -48,7 +48,7 @@ const INSERT_OF_FNS: Sql = insert!("EXISTS (SELECT 1 FROM fns WHERE fns.id = bat
 const TAG: Sql = batch!([name text, label text, call_id text]
     "INSERT INTO call_tags (name, value, call_id) SELECT name, label, call_id FROM batch WHERE true \
      ON CONFLICT DO NOTHING");
-const KNOWN: Sql = batch!([id text] "SELECT c.id FROM batch JOIN calls c ON c.id = batch.id");
+pub(super) const KNOWN: Sql = of_ids!("SELECT c.id FROM calls c", "c.id", "");
 
 #[derive(Serialize)]
 struct Row<'a> {

@@ -31,6 +31,23 @@ macro_rules! batch {
 }
 pub(super) use batch;
 
+/// A statement on the rows whose ids come in a table `batch` that has no other column: what stands
+/// before and behind that condition, behind it in the words of each database if they differ.
+///
+/// PostgreSQL would make a join of it, and plan that by what it knows of the tables' sizes, which is
+/// nothing as long as they are new; an array of ids can only be looked up.
+macro_rules! of_ids {
+    ($head:expr, $column:literal, $tail:expr) => {
+        of_ids!($head, $column, $tail, $tail)
+    };
+    ($head:expr, $column:literal, $sqlite:expr, $postgres:expr) => {
+        batch!([id text]
+            concat!($head, " WHERE ", $column, " IN (SELECT id FROM batch) ", $sqlite),
+            concat!($head, " WHERE ", $column, " = ANY(ARRAY(SELECT id FROM batch)) ", $postgres))
+    };
+}
+pub(super) use of_ids;
+
 /// The document for a statement made by `batch!`.
 pub(super) fn rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> String {
     let rows: Vec<T> = rows.into_iter().collect();

@@ -11,19 +11,20 @@ const INSERT: Sql = batch!([call_id text, url text, due_at bigint]
     "INSERT INTO callbacks (call_id, url, tries, due_at, delivered) \
      SELECT call_id, url, 0, due_at, 0 FROM batch WHERE true ON CONFLICT (call_id) DO NOTHING");
 macro_rules! take {
-    ($lock:literal) => {
+    ($these:literal, $end:literal) => {
         concat!(
-            "UPDATE callbacks SET due_at = $2, tries = tries + 1 WHERE call_id IN ( \
-             SELECT call_id FROM callbacks WHERE ended_at IS NULL AND due_at <= $1 \
+            "UPDATE callbacks SET due_at = $2, tries = tries + 1 WHERE call_id ",
+            $these,
+            "(SELECT call_id FROM callbacks WHERE ended_at IS NULL AND due_at <= $1 \
              ORDER BY due_at LIMIT $3",
-            $lock,
-            ") RETURNING call_id, url, tries"
+            $end,
+            " RETURNING call_id, url, tries"
         )
     };
 }
 pub(in super::super) const TAKE: Sql = Sql {
-    sqlite: take!(""),
-    postgres: take!(" FOR UPDATE SKIP LOCKED"),
+    sqlite: take!("IN ", ")"),
+    postgres: take!("= ANY(ARRAY", " FOR UPDATE SKIP LOCKED))"),
 };
 const END: &str = "UPDATE callbacks SET ended_at = $2, delivered = $3, error = $4 \
     WHERE call_id = $1 AND ended_at IS NULL";

@@ -13,25 +13,28 @@ use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 
 use super::super::call_store::Claimed;
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, batch};
+use super::batch::{self, batch, of_ids};
 use super::moves::{self, Moving};
 use super::rows::{CallRow, call_columns, headers_of, millis_of};
 use super::snapshots::Snapshots;
 
-macro_rules! look {
-    ($lock:literal) => {
+macro_rules! candidates {
+    () => {
         concat!(
             "SELECT ",
             call_columns!(),
             ", r.headers AS request_headers, r.body AS request_body, r.snapshot AS request_snapshot, \
              (SELECT CAST(1 AS BIGINT) FROM fns WHERE fns.id = c.fn_id) AS fn_there \
-             FROM batch JOIN calls c ON c.id = batch.id LEFT JOIN call_requests r ON r.call_id = c.id \
-             ORDER BY c.id",
-            $lock
+             FROM calls c LEFT JOIN call_requests r ON r.call_id = c.id"
         )
     };
 }
-const LOOK: Sql = batch!([id text] look!(""), look!(" FOR UPDATE OF c"));
+pub(super) const LOOK: Sql = of_ids!(
+    candidates!(),
+    "c.id",
+    "ORDER BY c.id",
+    "ORDER BY c.id FOR UPDATE OF c"
+);
 const INSERT_ATTEMPTS: Sql = batch!([call_id text, epoch bigint]
     "INSERT INTO call_attempts (call_id, epoch, status, runner_id, claimed_at, lease_until) \
      SELECT call_id, epoch, 'running', CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT) FROM batch");

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::super::call_store::Doorbell;
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, Text, batch};
+use super::batch::{self, Text, batch, of_ids};
 use super::rows::CallRow;
 
 const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint, lane text, due_at bigint,
@@ -18,22 +18,29 @@ const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint
      SELECT call_id, epoch, fn_id, priority, lane, due_at, expires_at, delayed FROM batch WHERE true \
      ON CONFLICT (call_id) DO UPDATE SET epoch = excluded.epoch, due_at = excluded.due_at, \
      delayed = excluded.delayed, rung_at = NULL");
-const FORGET: Sql =
-    batch!([id text] "DELETE FROM doorbells WHERE call_id IN (SELECT id FROM batch)");
-/// A row that is locked belongs to somebody who moves its call, and who is not waited for.
+pub(super) const FORGET: Sql = of_ids!("DELETE FROM doorbells", "call_id", "");
+/// A row that is locked belongs to somebody who moves its call, and who is not waited for. That it is
+/// to be rung is hidden: PostgreSQL would read the whole index of those for it.
 macro_rules! confirm {
-    ($lock:literal) => {
+    ($of:literal, $lock:literal, $of_free:literal) => {
         concat!(
             ", free AS (SELECT d.call_id FROM batch JOIN doorbells d \
-             ON d.call_id = batch.call_id AND d.epoch = batch.epoch WHERE d.rung_at IS NULL",
+             ON d.call_id = batch.call_id AND d.epoch = batch.epoch",
+            $of,
+            " WHERE COALESCE(d.rung_at, 0) = 0",
             $lock,
-            ") UPDATE doorbells SET rung_at = $2 FROM free WHERE doorbells.call_id = free.call_id"
+            ") UPDATE doorbells SET rung_at = $2 FROM free WHERE doorbells.call_id = free.call_id",
+            $of_free
         )
     };
 }
-const CONFIRM: Sql = batch!([call_id text, epoch bigint]
-    confirm!(""),
-    confirm!(" FOR UPDATE OF d SKIP LOCKED"));
+pub(super) const CONFIRM: Sql = batch!([call_id text, epoch bigint]
+confirm!("", "", ""),
+confirm!(
+    " AND d.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
+    " FOR UPDATE OF d SKIP LOCKED",
+    " AND doorbells.call_id = ANY(ARRAY(SELECT call_id FROM free))"
+));
 
 /// The lanes in which something has to be rung, by jumps through the index.
 macro_rules! lanes {
@@ -79,26 +86,30 @@ pub(in super::super) const NEXT: &str = lanes!(
     "SELECT MIN((SELECT MIN(d.due_at) FROM doorbells d WHERE d.rung_at IS NULL AND d.lane = lanes.lane)) \
      FROM lanes WHERE lanes.lane IS NOT NULL"
 );
-const WAKE: Sql = batch!([id text]
-    "UPDATE calls SET state = 'queued' FROM batch WHERE calls.id = batch.id AND state = 'delayed'");
-const WOKEN: Sql = batch!([id text]
-    "UPDATE doorbells SET delayed = 0 FROM batch WHERE doorbells.call_id = batch.id");
-const RUNG: Sql = batch!([id text]
-    "SELECT d.fn_id, COUNT(*) FROM batch JOIN doorbells d ON d.fn_id = batch.id \
-     WHERE d.rung_at IS NOT NULL GROUP BY d.fn_id");
+pub(super) const WAKE: Sql = of_ids!(
+    "UPDATE calls SET state = 'queued'",
+    "id",
+    "AND state = 'delayed'"
+);
+pub(super) const WOKEN: Sql = of_ids!("UPDATE doorbells SET delayed = 0", "call_id", "");
+pub(super) const RUNG: Sql = batch!([id text]
+    "SELECT batch.id, (SELECT COUNT(*) FROM doorbells d \
+     WHERE d.fn_id = batch.id AND d.rung_at IS NOT NULL) FROM batch");
 macro_rules! silent {
-    ($lock:literal) => {
+    ($these:literal, $end:literal) => {
         concat!(
-            "UPDATE doorbells SET rung_at = NULL WHERE call_id IN (SELECT call_id FROM doorbells \
+            "UPDATE doorbells SET rung_at = NULL WHERE call_id ",
+            $these,
+            "(SELECT call_id FROM doorbells \
              WHERE rung_at IS NOT NULL AND rung_at <= $1 ORDER BY rung_at LIMIT $2",
-            $lock,
-            ") RETURNING call_id"
+            $end,
+            " RETURNING call_id"
         )
     };
 }
 pub(in super::super) const RING_AGAIN: Sql = Sql {
-    sqlite: silent!(""),
-    postgres: silent!(" FOR UPDATE SKIP LOCKED"),
+    sqlite: silent!("IN ", ")"),
+    postgres: silent!("= ANY(ARRAY", " FOR UPDATE SKIP LOCKED))"),
 };
 pub(in super::super) const EXPIRED: &str =
     "SELECT call_id FROM doorbells WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2";
@@ -224,6 +235,7 @@ pub(super) async fn rung(
         .await?;
     let counts = rows
         .into_iter()
+        .filter(|(_, count)| *count > 0)
         .map(|(id, count)| (FnId::from(id), count.unsigned_abs()));
     Ok(counts.collect())
 }

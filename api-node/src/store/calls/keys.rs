@@ -20,9 +20,13 @@ const TAKE: Sql = batch!([at bigint, fn_id text, word text, fingerprint text, ca
      SELECT fn_id, word, fingerprint, call_id, 0 FROM batch \
      WHERE EXISTS (SELECT 1 FROM fns WHERE fns.id = batch.fn_id) \
      ORDER BY fn_id, word, at ON CONFLICT (fn_id, idempotency_key) DO NOTHING RETURNING call_id");
-const HELD: Sql = batch!([fn_id text, word text]
+/// Each key is looked up: `OFFSET` keeps PostgreSQL from making a join of it, which would read all.
+pub(super) const HELD: Sql = batch!([fn_id text, word text]
     "SELECT k.fn_id, k.idempotency_key, k.fingerprint, k.call_id, k.hold_until, k.done \
-     FROM batch JOIN call_keys k ON k.fn_id = batch.fn_id AND k.idempotency_key = batch.word");
+     FROM batch JOIN call_keys k ON k.fn_id = batch.fn_id AND k.idempotency_key = batch.word",
+    "SELECT k.fn_id, k.idempotency_key, k.fingerprint, k.call_id, k.hold_until, k.done \
+     FROM batch CROSS JOIN LATERAL (SELECT * FROM call_keys i \
+     WHERE i.fn_id = batch.fn_id AND i.idempotency_key = batch.word OFFSET 0) k");
 const TAKE_OVER: &str = "UPDATE call_keys SET fingerprint = $4, call_id = $5, hold_until = NULL \
     WHERE fn_id = $1 AND idempotency_key = $2 AND call_id = $3 AND done = 0 AND hold_until IS NOT NULL \
     RETURNING call_id";

@@ -20,41 +20,57 @@ const LEASE_LOST: &str = "the runner did not renew its lease";
 /// An attempt is in the state `running` exactly as long as its call runs with its epoch: whatever
 /// moves the call ends the attempt in the same transaction. So the attempt alone tells whether a
 /// lease holds.
+///
+/// The condition on that state is hidden: PostgreSQL would read the whole index of leases for it.
 macro_rules! held {
-    ($lock:literal, $set:literal) => {
+    ($of:literal, $lock:literal, $of_held:literal, $set:literal) => {
         concat!(
             ", held AS (SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
-             ON a.call_id = batch.call_id AND a.epoch = batch.epoch \
-             WHERE a.status = 'running' AND a.runner_id = $2 ORDER BY a.call_id, a.epoch",
+             ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
+            $of,
+            " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2 ELSE FALSE END \
+             ORDER BY a.call_id, a.epoch",
             $lock,
             ") UPDATE call_attempts SET ",
             $set,
-            " FROM held WHERE call_attempts.call_id = held.call_id AND call_attempts.epoch = held.epoch \
-             RETURNING call_attempts.call_id, call_attempts.epoch"
+            " FROM held WHERE call_attempts.call_id = held.call_id AND call_attempts.epoch = held.epoch",
+            $of_held,
+            " RETURNING call_attempts.call_id, call_attempts.epoch"
         )
     };
+    ($set:literal) => {
+        batch!([call_id text, epoch bigint]
+            held!("", "", "", $set),
+            held!(
+                " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
+                " FOR UPDATE OF a",
+                " AND call_attempts.call_id = ANY(ARRAY(SELECT call_id FROM held))",
+                $set
+            ))
+    };
 }
-const START: Sql = batch!([call_id text, epoch bigint]
-    held!("", "started_at = COALESCE(started_at, CAST($3 AS BIGINT))"),
-    held!(" FOR UPDATE OF a", "started_at = COALESCE(started_at, CAST($3 AS BIGINT))"));
-const RENEW: Sql = batch!([call_id text, epoch bigint]
-    held!("", "lease_until = $3"),
-    held!(" FOR UPDATE OF a", "lease_until = $3"));
+pub(super) const START: Sql = held!("started_at = COALESCE(started_at, CAST($3 AS BIGINT))");
+pub(super) const RENEW: Sql = held!("lease_until = $3");
 pub(in super::super) const RAN_OUT: &str = "SELECT call_id, epoch FROM call_attempts \
     WHERE status = 'running' AND lease_until <= $1 ORDER BY lease_until LIMIT $2";
 macro_rules! still_out {
-    ($lock:literal) => {
+    ($of:literal, $lock:literal) => {
         concat!(
             "SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
-             ON a.call_id = batch.call_id AND a.epoch = batch.epoch \
-             WHERE a.status = 'running' AND a.lease_until <= $2 ORDER BY a.call_id, a.epoch",
+             ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
+            $of,
+            " WHERE CASE a.status WHEN 'running' THEN a.lease_until <= $2 ELSE FALSE END \
+             ORDER BY a.call_id, a.epoch",
             $lock
         )
     };
 }
-const STILL_OUT: Sql = batch!([call_id text, epoch bigint]
-    still_out!(""),
-    still_out!(" FOR UPDATE OF a SKIP LOCKED"));
+pub(super) const STILL_OUT: Sql = batch!([call_id text, epoch bigint]
+still_out!("", ""),
+still_out!(
+    " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
+    " FOR UPDATE OF a SKIP LOCKED"
+));
 
 /// Notes that these calls begin to run; answers those whose leases hold.
 pub(super) async fn start(

@@ -9,7 +9,7 @@ use domain::{CallId, CallKind, CallRecord, CallState, IdSource, Timestamp};
 
 use super::super::call_store::CallFilter;
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, batch};
+use super::batch::{self, batch, of_ids};
 use super::rows::{AttemptRow, CallRow, call_columns};
 
 /// Ids are made where a call comes in, times of acceptance by the database. No two clocks differ by
@@ -19,8 +19,11 @@ const CLOCK_SLACK: i64 = 3600 * 1000;
 const PATH_PREFIX: &str = "substr(c.path, 1, 256)";
 
 const BY_ID: &str = concat!("SELECT ", call_columns!(), " FROM calls c WHERE c.id = $1");
-const BY_IDS: Sql = batch!([id text]
-    concat!("SELECT ", call_columns!(), " FROM batch JOIN calls c ON c.id = batch.id"));
+pub(super) const BY_IDS: Sql = of_ids!(
+    concat!("SELECT ", call_columns!(), " FROM calls c"),
+    "c.id",
+    ""
+);
 const COUNT: &str = "SELECT state, COUNT(*) FROM calls \
     WHERE kind = 'async' AND state IN ('delayed', 'queued', 'running', 'dead') GROUP BY state";
 const ATTEMPTS: &str = "SELECT epoch, status, runner_id, claimed_at, started_at, ended_at, error, \

@@ -8,55 +8,72 @@ use serde::Serialize;
 
 use super::super::call_store::Doorbell;
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, Text, batch};
+use super::batch::{self, Text, batch, of_ids};
 use super::rows::{CallRow, call_columns, millis, wide};
 use super::{callbacks, doorbells, results};
 
-macro_rules! of_batch {
-    ($rest:literal) => {
-        concat!(
-            "SELECT ",
-            call_columns!(),
-            " FROM batch JOIN calls c ON c.id = batch.id ",
-            $rest
-        )
+macro_rules! calls {
+    () => {
+        concat!("SELECT ", call_columns!(), " FROM calls c")
     };
 }
 
-const LOCKED: Sql = batch!([id text]
-    of_batch!("ORDER BY c.id"),
-    of_batch!("ORDER BY c.id FOR UPDATE OF c"));
-const LOCKED_IF_FREE: Sql = batch!([id text]
-    of_batch!("ORDER BY c.id"),
-    of_batch!("ORDER BY c.id FOR UPDATE OF c SKIP LOCKED"));
+pub(super) const LOCKED: Sql = of_ids!(
+    calls!(),
+    "c.id",
+    "ORDER BY c.id",
+    "ORDER BY c.id FOR UPDATE OF c"
+);
+pub(super) const LOCKED_IF_FREE: Sql = of_ids!(
+    calls!(),
+    "c.id",
+    "ORDER BY c.id",
+    "ORDER BY c.id FOR UPDATE OF c SKIP LOCKED"
+);
 
-const UPDATE: Sql = batch!([id text, state text, reason text, epoch bigint, attempts bigint,
+macro_rules! update {
+    ($only:literal) => {
+        concat!(
+            "UPDATE calls SET state = batch.state, reason = batch.reason, epoch = batch.epoch, \
+             attempts = batch.attempts, crashes = batch.crashes, backoff_ms = batch.backoff_ms, \
+             due_at = batch.due_at, error = batch.error, runner_id = batch.runner_id, \
+             result_status = batch.result_status, started_at = batch.started_at, \
+             completed_at = batch.completed_at \
+             FROM batch WHERE calls.id = batch.id",
+            $only
+        )
+    };
+}
+pub(super) const UPDATE: Sql = batch!([id text, state text, reason text, epoch bigint, attempts bigint,
     crashes bigint, backoff_ms bigint, due_at bigint, error text, runner_id text,
     result_status bigint, started_at bigint, completed_at bigint]
-    "UPDATE calls SET state = batch.state, reason = batch.reason, epoch = batch.epoch, \
-     attempts = batch.attempts, crashes = batch.crashes, backoff_ms = batch.backoff_ms, \
-     due_at = batch.due_at, error = batch.error, runner_id = batch.runner_id, \
-     result_status = batch.result_status, started_at = batch.started_at, \
-     completed_at = batch.completed_at \
-     FROM batch WHERE calls.id = batch.id");
+    update!(""),
+    update!(" AND calls.id = ANY(ARRAY(SELECT id FROM batch))"));
 
 /// Whoever renews leases locks the same rows in the same order.
 macro_rules! end_attempts {
-    ($lock:literal) => {
+    ($of:literal, $lock:literal, $of_held:literal) => {
         concat!(
             ", held AS (SELECT batch.* FROM batch JOIN call_attempts a \
-             ON a.call_id = batch.call_id AND a.epoch = batch.epoch ORDER BY a.call_id",
+             ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
+            $of,
+            " ORDER BY a.call_id",
             $lock,
             ") UPDATE call_attempts SET status = held.status, ended_at = held.ended_at, \
              error = held.error, result_status = held.result_status \
-             FROM held WHERE call_attempts.call_id = held.call_id AND call_attempts.epoch = held.epoch"
+             FROM held WHERE call_attempts.call_id = held.call_id AND call_attempts.epoch = held.epoch",
+            $of_held
         )
     };
 }
-const END_ATTEMPTS: Sql = batch!([call_id text, epoch bigint, status text, ended_at bigint, error text,
-    result_status bigint]
-    end_attempts!(""),
-    end_attempts!(" FOR UPDATE OF a"));
+pub(super) const END_ATTEMPTS: Sql = batch!([call_id text, epoch bigint, status text, ended_at bigint, error text,
+result_status bigint]
+end_attempts!("", "", ""),
+end_attempts!(
+    " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
+    " FOR UPDATE OF a",
+    " AND call_attempts.call_id = ANY(ARRAY(SELECT call_id FROM held))"
+));
 
 #[derive(Serialize)]
 struct Row<'a> {

@@ -2,7 +2,9 @@
 
 use super::super::call_store::CallFilter;
 use super::super::session::Sql;
-use super::{callbacks, doorbells, leases, list, retire};
+use super::{
+    accept, callbacks, claim, doorbells, keys, leases, list, moves, redrive, results, retire,
+};
 
 /// A statement, and values for its parameters as they stand in SQL.
 pub(in super::super) struct Statement {
@@ -33,6 +35,48 @@ pub(in super::super) fn reconcilers(postgres: bool) -> Vec<Statement> {
         values: values.iter().map(|value| (*value).to_owned()).collect(),
     });
     all.collect()
+}
+
+/// Those of PostgreSQL on the rows of a batch.
+pub(in super::super) fn batches() -> Vec<Statement> {
+    let all = [
+        accept::KNOWN,
+        claim::LOOK,
+        doorbells::FORGET,
+        doorbells::CONFIRM,
+        doorbells::WAKE,
+        doorbells::WOKEN,
+        doorbells::RUNG,
+        doorbells::RING_AGAIN,
+        callbacks::TAKE,
+        keys::HELD,
+        leases::START,
+        leases::RENEW,
+        leases::STILL_OUT,
+        list::BY_IDS,
+        moves::LOCKED,
+        moves::LOCKED_IF_FREE,
+        moves::UPDATE,
+        moves::END_ATTEMPTS,
+        redrive::SUCCEED,
+        results::REQUESTS,
+    ];
+    let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
+    let statements = all.map(|sql| Statement {
+        sql: sql.postgres.to_owned(),
+        values: vec!["'[]'".to_owned(), String::new(), "5".to_owned()],
+    });
+    statements.map(typed).collect()
+}
+
+/// The second parameter is a runner in some statements, and a number in others.
+fn typed(mut statement: Statement) -> Statement {
+    let runner = statement.sql.contains("runner_id = $2");
+    statement.values[1] = if runner { "'r'" } else { "5" }.to_owned();
+    if statement.sql.contains("<= $1") {
+        statement.values[0] = "5".to_owned();
+    }
+    statement
 }
 
 /// The list with this filter, in the middle.

@@ -20,8 +20,17 @@ use super::batch::{self, Text, batch};
 use super::rows::CallRow;
 use super::{accept, moves, results};
 
-const SUCCEED: Sql = batch!([id text, successor text]
-    "UPDATE calls SET successor_id = batch.successor FROM batch WHERE calls.id = batch.id");
+macro_rules! succeed {
+    ($only:literal) => {
+        concat!(
+            "UPDATE calls SET successor_id = batch.successor FROM batch WHERE calls.id = batch.id",
+            $only
+        )
+    };
+}
+pub(super) const SUCCEED: Sql = batch!([id text, successor text]
+    succeed!(""),
+    succeed!(" AND calls.id = ANY(ARRAY(SELECT id FROM batch))"));
 
 #[derive(Serialize)]
 struct Row<'a> {

@@ -6,7 +6,7 @@ use domain::call::{CallHeaders, CallResult};
 use serde::Serialize;
 
 use super::super::session::{Arg, Session, Sql};
-use super::batch::{self, Bodies, Span, Text, batch};
+use super::batch::{self, Bodies, Span, Text, batch, of_ids};
 use super::rows::{self, ResultRow};
 
 const INSERT_REQUESTS: Sql = batch!([call_id text, headers text, snapshot text, start bigint, length bigint]
@@ -21,8 +21,11 @@ const INSERT_RESULTS: Sql = batch!([call_id text, status bigint, headers text, t
 const RESULT: &str = "SELECT status, headers, body, truncated FROM call_results WHERE call_id = $1";
 const REQUEST: &str = "SELECT r.headers, r.body, s.document FROM call_requests r \
     JOIN call_snapshots s ON s.hash = r.snapshot WHERE r.call_id = $1";
-const REQUESTS: Sql = batch!([id text]
-    "SELECT r.call_id, r.headers, r.body FROM call_requests r JOIN batch ON batch.id = r.call_id");
+pub(super) const REQUESTS: Sql = of_ids!(
+    "SELECT r.call_id, r.headers, r.body FROM call_requests r",
+    "r.call_id",
+    ""
+);
 
 #[derive(Serialize)]
 struct RequestRow<'a> {

@@ -7,7 +7,7 @@ use domain::CallId;
 
 use super::super::call_store::Retention;
 use super::super::session::{Arg, Locking, Session, Sql};
-use super::batch::{self, batch};
+use super::batch::{self, batch, of_ids};
 use super::moves;
 use super::rows::millis_of;
 
@@ -42,25 +42,18 @@ pub(in super::super) const OLD_KEYS: &str = "SELECT call_id FROM call_keys \
 const DROP_SNAPSHOTS: &str = "DELETE FROM call_snapshots WHERE hash IN (SELECT hash FROM call_snapshots \
     WHERE used_at <= $1 ORDER BY used_at LIMIT $2) AND used_at <= $1 RETURNING hash";
 
-/// All rows of a table that belong to calls.
-macro_rules! delete {
-    ($table:literal, $column:literal) => {
-        batch!([id text]
-            concat!("DELETE FROM ", $table, " WHERE ", $column, " IN (SELECT id FROM batch)"))
-    };
-}
 /// What is kept for a while only.
-const PARTS: [Sql; 3] = [
-    delete!("call_requests", "call_id"),
-    delete!("call_results", "call_id"),
-    delete!("call_keys", "call_id"),
+pub(super) const PARTS: [Sql; 3] = [
+    of_ids!("DELETE FROM call_requests", "call_id", ""),
+    of_ids!("DELETE FROM call_results", "call_id", ""),
+    of_ids!("DELETE FROM call_keys", "call_id", ""),
 ];
 /// What is kept as long as the call is.
-const REST: [Sql; 4] = [
-    delete!("call_attempts", "call_id"),
-    delete!("call_tags", "call_id"),
-    delete!("callbacks", "call_id"),
-    delete!("calls", "id"),
+pub(super) const REST: [Sql; 4] = [
+    of_ids!("DELETE FROM call_attempts", "call_id", ""),
+    of_ids!("DELETE FROM call_tags", "call_id", ""),
+    of_ids!("DELETE FROM callbacks", "call_id", ""),
+    of_ids!("DELETE FROM calls", "id", ""),
 ];
 
 /// What is deleted in one transaction.

@@ -128,6 +128,32 @@ async fn sqlite_finds_calls_through_indexes() {
     }
 }
 
+/// A plan is kept, whatever tables become of those that it was made for: on tables that are new, too,
+/// the rows of a batch are looked up, and none is read whole.
+#[tokio::test]
+async fn postgres_looks_up_the_rows_of_a_batch_when_tables_are_new() {
+    let f = Fixture::postgres().await;
+    let mut connection = sqlx::PgConnection::connect(&f.url).await.expect("answers");
+    sqlx::raw_sql("SET enable_seqscan = off")
+        .execute(&mut connection)
+        .await
+        .expect("set");
+    for statement in plans::batches() {
+        let rows = sqlx::raw_sql(explained("EXPLAIN", &statement))
+            .fetch_all(&mut connection)
+            .await
+            .expect("a plan");
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        for (at, step) in plan.iter().enumerate() {
+            let whole = step.contains("Seq Scan")
+                || step.contains("Index")
+                    && step.contains("Scan")
+                    && !plan[at + 1].contains("Index Cond");
+            assert!(!whole, "{}\n{plan:#?}", statement.sql);
+        }
+    }
+}
+
 #[tokio::test]
 async fn postgres_finds_calls_through_indexes() {
     let f = Fixture::postgres().await;

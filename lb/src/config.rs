@@ -51,6 +51,8 @@ settings! {
         FN_EXECUTION_HEADROOM: Timeout = "360s" => execution_headroom: Option<Duration>;
         /// Whether calls whose clients wait leave a record.
         FN_RECORD_SYNC_CALLS: Bool = "true" => record_sync_calls: bool;
+        /// How many of them in a second, at each front door; others are dropped and counted. 0 for all.
+        FN_RECORD_MAX_RATE: Int<u32> = "1000" => record_max_rate: u32;
     }
 }
 

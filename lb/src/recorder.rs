@@ -3,6 +3,7 @@
 //! counted: neither a slow store nor one that is away slows a call.
 
 mod followed;
+mod rate;
 mod sync_call;
 
 use std::fmt;
@@ -19,6 +20,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::RecorderMetrics;
+
+use self::rate::Rate;
 
 pub(crate) use sync_call::SyncCall;
 
@@ -42,6 +45,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Recorder {
     buffer: mpsc::Sender<SyncCall>,
+    rate: Arc<Rate>,
     metrics: Arc<RecorderMetrics>,
 }
 
@@ -59,8 +63,13 @@ pub struct RecorderTask {
 }
 
 impl Recorder {
-    /// Starts to record by `plane`.
-    pub fn start(plane: Arc<dyn CallPlane>, metrics: RecorderMetrics) -> (Self, RecorderTask) {
+    /// Starts to record by `plane`, at most `per_second` calls if that is given; others are dropped and
+    /// counted.
+    pub fn start(
+        plane: Arc<dyn CallPlane>,
+        per_second: Option<u32>,
+        metrics: RecorderMetrics,
+    ) -> (Self, RecorderTask) {
         let (buffer, waiting) = mpsc::channel(BUFFER);
         let metrics = Arc::new(metrics);
         let stop = CancellationToken::new();
@@ -71,7 +80,22 @@ impl Recorder {
             stop: stop.clone(),
         };
         let task = tokio::spawn(sender.run());
-        (Self { buffer, metrics }, RecorderTask { stop, task })
+        let rate = Arc::new(Rate::new(per_second, std::time::Instant::now()));
+        let recorder = Self {
+            buffer,
+            rate,
+            metrics,
+        };
+        (recorder, RecorderTask { stop, task })
+    }
+
+    /// Whether a call that arrived at `arrived` is to be recorded; if not, it is counted as dropped.
+    pub(crate) fn admits(&self, arrived: std::time::Instant) -> bool {
+        let admitted = self.rate.admits(arrived);
+        if !admitted {
+            self.metrics.dropped(1);
+        }
+        admitted
     }
 
     /// Begins to record `call`, which is recorded as cancelled unless its end is told.

@@ -89,9 +89,12 @@ impl FrontDoorCalls {
     /// Starts to record calls, if that is wanted.
     pub(super) fn start(base: &mut Base, plane: Arc<dyn CallPlane>) -> Self {
         let metrics = RecorderMetrics::new(&mut base.metrics);
-        let wanted = base.configuration.lb.record_sync_calls;
+        let lb = &base.configuration.lb;
+        let per_second = Some(lb.record_max_rate).filter(|rate| *rate > 0);
         Self {
-            recorder: wanted.then(|| Recorder::start(plane, metrics)),
+            recorder: lb
+                .record_sync_calls
+                .then(|| Recorder::start(plane, per_second, metrics)),
             tasks: CallTasks::default(),
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct Asked {
     /// What the function sees of the headers.
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// Whether it leaves a record as a call whose client waits.
+    pub(super) recorded: bool,
     /// Whether the client wants to know the stages.
     pub(super) timings: bool,
 }
@@ -109,7 +111,11 @@ impl Caller {
             Err(error) => return self.finish(Err(error), account),
         };
         let kept = !matches!(mode, Mode::Sync | Mode::Detached);
-        let url = match kept || self.shared.parts.recorder.is_some() {
+        let recorder = self.shared.parts.recorder.as_ref();
+        // Durable calls leave a record of their own.
+        let waits = matches!(mode, Mode::Sync | Mode::Keyed(..));
+        let recorded = waits && recorder.is_some_and(|it| it.admits(self.arrived));
+        let url = match kept || recorded {
             true => trigger::url(&parts),
             false => String::new(),
         };
@@ -122,6 +128,7 @@ impl Caller {
             source: source.map(Into::into),
             headers,
             body,
+            recorded,
             timings,
         };
         let outcome = match mode {
@@ -201,7 +208,8 @@ impl Caller {
 
     /// Begins the record of a call whose client waits, if there are records.
     pub(super) fn record(&self, asked: &mut Asked) -> Option<Recording> {
-        let recorder = self.shared.parts.recorder.as_ref()?;
+        let recorder = self.shared.parts.recorder.as_ref();
+        let recorder = recorder.filter(|_| asked.recorded)?;
         Some(recorder.begin(SyncCall {
             id: self.id.clone(),
             target: Arc::clone(&self.target),

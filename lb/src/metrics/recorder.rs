@@ -19,7 +19,7 @@ impl RecorderMetrics {
             ),
             dropped: metrics.counter(
                 "fn_lb_call_records_dropped",
-                "Records of sync calls that were dropped, because the buffer was full or the node ended",
+                "Records of sync calls that were dropped, because the buffer was full, there were too many in a second, or the node ended",
             ),
         }
     }

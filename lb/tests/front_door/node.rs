@@ -189,7 +189,7 @@ impl Node {
         let recorder_metrics = RecorderMetrics::new(&mut metrics);
         let (recorder, task) = match &setup.calls {
             Some(plane) if setup.config.record_sync_calls => {
-                let (recorder, task) = Recorder::start(Arc::clone(plane), recorder_metrics);
+                let (recorder, task) = Recorder::start(Arc::clone(plane), None, recorder_metrics);
                 (Some(recorder), Some(task))
             }
             _ => (None, None),

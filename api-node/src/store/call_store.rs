@@ -175,7 +175,8 @@ pub trait CallStore: Send + Sync + 'static {
     /// same order. A call whose id is known already is answered as it was the first time.
     ///
     /// The inner errors are `FnNotFound`, `IdempotencyKeyReused` and `IdempotencyKeyInUse` (a call that
-    /// keeps its client waiting holds the key).
+    /// keeps its client waiting holds the key), and `InvalidCallOption` for a call whose time is too far
+    /// ahead.
     async fn accept(
         &self,
         calls: Vec<Acceptance>,

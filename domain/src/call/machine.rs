@@ -31,7 +31,10 @@ pub struct Progress {
     pub max_attempts: u32,
     /// How often its container died.
     pub crashes: u32,
-    /// The last pause between attempts, in milliseconds.
+    /// How often in a row it came back without a fault of the function's: the platform failed, the
+    /// runner gave it back, or was lost.
+    pub setbacks: u32,
+    /// The longest pause after a fault of the function's, in milliseconds.
     pub backoff_ms: u64,
     /// When it may run.
     pub due_at: Timestamp,
@@ -92,6 +95,7 @@ impl Progress {
             attempts: 0,
             max_attempts: max_attempts.max(1),
             crashes: 0,
+            setbacks: 0,
             backoff_ms: 0,
             due_at,
             expires_at,
@@ -162,7 +166,7 @@ impl Progress {
                 ..
             } => (*fault, *crashed, *retry_after),
             AttemptOutcome::Returned => {
-                return Ok(self.waits(now, Duration::ZERO, AttemptState::Returned));
+                return Ok(self.comes_back(now, random, AttemptState::Returned));
             }
         };
         let attempt = match fault {
@@ -187,24 +191,28 @@ impl Progress {
                 _ => failed.ends(CallState::Dead, Some(DeadReason::RetriesExhausted), attempt),
             });
         }
-        let pause = match fault {
-            Fault::Platform => retry::PLATFORM_BACKOFF,
-            _ => {
-                let own = retry::backoff(Duration::from_millis(failed.backoff_ms), random);
-                retry::asked(own, retry_after)
-            }
+        if fault == Fault::Platform {
+            let pause = retry::platform_backoff(failed.setbacks, random);
+            return Ok(failed.set_back().waits(now, pause, attempt));
+        }
+        let own = retry::backoff(Duration::from_millis(failed.backoff_ms), random);
+        let pause = retry::asked(own, retry_after);
+        let failed = Self {
+            setbacks: 0,
+            backoff_ms: millis(pause).max(failed.backoff_ms),
+            ..failed
         };
         Ok(failed.waits(now, pause, attempt))
     }
 
     /// The lease of the claim `epoch` ran out: its runner is gone, or takes too long to say that it
-    /// is not. This uses up no attempt.
+    /// is not. This uses up no attempt. `random` is any number, for the pause.
     ///
     /// # Errors
     /// As [`Progress::check_lease`].
-    pub fn lease_lost(&self, epoch: i64, now: Timestamp) -> Result<Move, Refused> {
+    pub fn lease_lost(&self, epoch: i64, now: Timestamp, random: u64) -> Result<Move, Refused> {
         self.check_lease(epoch)?;
-        Ok(self.waits(now, Duration::ZERO, AttemptState::LeaseLost))
+        Ok(self.comes_back(now, random, AttemptState::LeaseLost))
     }
 
     /// Somebody cancels it. A running call's epoch moves on, so that no late result wins.
@@ -257,12 +265,28 @@ impl Progress {
         }
     }
 
+    fn set_back(&self) -> Self {
+        Self {
+            setbacks: self.setbacks.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Queued again: at once the first time, since another runner can have it, and later each time
+    /// after that, since nobody seems to be able to run it.
+    fn comes_back(&self, now: Timestamp, random: u64, attempt: AttemptState) -> Move {
+        let pause = match self.setbacks.checked_sub(1) {
+            Some(before) => retry::platform_backoff(before, random),
+            None => Duration::ZERO,
+        };
+        self.set_back().waits(now, pause, attempt)
+    }
+
     /// Queued again after `pause`, unless it expires before.
     fn waits(&self, now: Timestamp, pause: Duration, attempt: AttemptState) -> Move {
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let due_at = Timestamp::from_unix_millis(
             now.unix_millis()
-                .saturating_add(i64::try_from(pause_ms).unwrap_or(i64::MAX)),
+                .saturating_add(i64::try_from(millis(pause)).unwrap_or(i64::MAX)),
         );
         if due_at >= self.expires_at {
             return self.ends(CallState::Dead, Some(DeadReason::Expired), attempt);
@@ -271,13 +295,16 @@ impl Progress {
             next: Self {
                 state: CallState::Queued,
                 due_at,
-                backoff_ms: pause_ms.max(self.backoff_ms),
                 ..self.clone()
             },
             ring: true,
             attempt: Some(attempt),
         }
     }
+}
+
+fn millis(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A move with no effect but itself.

@@ -124,8 +124,7 @@ pub(super) async fn finish(
     let mut answers = Vec::with_capacity(ends.len());
     let mut random = random;
     for (end, runner) in ends {
-        // Calls that fail together are not to come back together.
-        random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        random = another(random);
         answers.push(match places.get(&end.lease.call_id) {
             Some(&place) => match end_one(&mut calls[place], end, runner, now, random) {
                 Ok(()) => ended(&calls[place], now),
@@ -173,6 +172,11 @@ fn ended(call: &Moving, now: Timestamp) -> Ended {
     }
 }
 
+/// The next random number: calls that fail together are not to come back together.
+fn another(random: u64) -> u64 {
+    random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1)
+}
+
 /// Takes back calls whose leases ran out.
 pub(super) async fn recover(
     session: &mut impl Session,
@@ -192,10 +196,13 @@ pub(super) async fn recover(
     let out: Vec<(String, i64)> = session.dialect_rows(STILL_OUT, &args).await?;
     let out: BTreeMap<String, i64> = out.into_iter().collect();
     let mut calls: Vec<Moving> = rows.into_iter().map(Moving::new).collect();
+    let mut random = now.unix_millis().unsigned_abs();
     for call in &mut calls {
+        random = another(random);
         let row = call.row();
         let epoch = out.get(row.id().as_str());
-        if let Some(step) = epoch.and_then(|epoch| row.progress.lease_lost(*epoch, now).ok()) {
+        let lost = |epoch: &i64| row.progress.lease_lost(*epoch, now, random >> 16).ok();
+        if let Some(step) = epoch.and_then(lost) {
             call.make(step, now, Some(LEASE_LOST.to_owned()), None);
         }
     }

@@ -52,7 +52,7 @@ fn a_delayed_call_is_not_claimed_before_its_time() {
 #[test]
 fn a_stale_epoch_changes_nothing() {
     let call = running(3);
-    let again = call.lease_lost(1, NOW).expect("lost").next;
+    let again = call.lease_lost(1, NOW, 0).expect("lost").next;
     assert_eq!(
         again.finish(1, &answered(200), NOW, 0),
         Err(Refused::NotRunning)
@@ -83,7 +83,7 @@ fn attempts_are_used_up_by_the_function_only() {
             "{outcome:?}"
         );
     }
-    let lost = running(2).lease_lost(1, NOW).expect("lost").next;
+    let lost = running(2).lease_lost(1, NOW, 0).expect("lost").next;
     assert_eq!((lost.state, lost.attempts), (CallState::Queued, 0));
 }
 
@@ -111,6 +111,40 @@ fn the_last_attempt_decides_the_end() {
         end(9, failed(Fault::Permanent, false)),
         (CallState::Dead, Some(DeadReason::Permanent))
     );
+}
+
+/// The pauses of a call that comes back again and again by `back`.
+fn pauses(back: impl Fn(&Progress) -> Move) -> Vec<i64> {
+    let mut call = running(2);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let next = back(&call).next;
+        assert_eq!(next.attempts, 0);
+        pauses.push(next.due_at.unix_millis() - NOW.unix_millis());
+        call = Progress {
+            due_at: NOW,
+            ..next
+        };
+        call = call.claim(NOW).expect("queued").next;
+    }
+    pauses
+}
+
+#[test]
+fn what_the_platform_cannot_do_is_tried_less_and_less_often() {
+    let platform = failed(Fault::Platform, false);
+    let failed = pauses(|call| call.finish(call.epoch, &platform, NOW, 0).expect("running"));
+    let doubled = [1000, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
+    assert_eq!(failed, doubled);
+    // Another runner may have at once what one gave back.
+    let returned = AttemptOutcome::Returned;
+    let returned = pauses(|call| call.finish(call.epoch, &returned, NOW, 0).expect("running"));
+    assert_eq!((returned[0], &returned[1..]), (0, &doubled[..8]));
+    // What the function did then is another matter.
+    let mut call = running(9);
+    call.setbacks = 9;
+    let next = finish(&call, &answered(500)).next;
+    assert_eq!((next.setbacks, next.due_at), (0, at(1_001_000)));
 }
 
 #[test]
@@ -219,7 +253,7 @@ proptest! {
             let made = match &step {
                 Step::Claim => call.claim(now),
                 Step::Finish { behind, outcome } => call.finish(call.epoch - behind, outcome, now, random),
-                Step::LeaseLost { behind } => call.lease_lost(call.epoch - behind, now),
+                Step::LeaseLost { behind } => call.lease_lost(call.epoch - behind, now, random),
                 Step::Cancel => call.cancel(),
                 Step::GiveUp => call.give_up(DeadReason::Expired),
                 Step::Later(millis) => {

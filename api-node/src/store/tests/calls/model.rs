@@ -256,7 +256,7 @@ impl World {
         let mut expected = BTreeSet::new();
         for (id, call) in &mut self.calls {
             if call.progress.state == CallState::Running && !call.lease_holds {
-                let step = call.progress.lease_lost(call.progress.epoch, now());
+                let step = call.progress.lease_lost(call.progress.epoch, now(), 7);
                 call.make(step.expect("it runs"));
                 if call.bell.is_some() {
                     expected.insert((id.clone(), call.progress.epoch));

@@ -175,6 +175,10 @@ async fn a_failed_attempt_is_repeated(f: Fixture) {
     };
     assert_eq!(record.attempts, 0);
     assert_eq!(doorbell.expect("at once").lease, lease);
+    // The second time in a row it waits.
+    let second = leased(claim_one(&f, &lease.call_id).await).lease;
+    let ended = finish_one(&f, &second, AttemptOutcome::Returned).await;
+    assert!(matches!(ended, Ended::Accepted { doorbell: None, .. }));
 }
 
 async fn a_lost_lease_changes_nothing(f: Fixture) {

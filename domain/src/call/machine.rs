@@ -15,6 +15,9 @@ use crate::timestamp::Timestamp;
 
 /// A call whose container died under it so often is given up, whatever attempts are left.
 pub const MAX_CRASHES: u32 = 3;
+/// A call whose runner was lost under it so often while its function ran is given up: it may well be
+/// what kills them.
+pub const MAX_LEASE_LOSSES: u32 = 5;
 
 /// What decides about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub struct Progress {
     pub max_attempts: u32,
     /// How often its container died.
     pub crashes: u32,
+    /// How often its lease was lost after its function had begun to run.
+    pub lease_losses: u32,
     /// How often in a row it came back without a fault of the function's: the platform failed, the
     /// runner gave it back, or was lost.
     pub setbacks: u32,
@@ -95,6 +100,7 @@ impl Progress {
             attempts: 0,
             max_attempts: max_attempts.max(1),
             crashes: 0,
+            lease_losses: 0,
             setbacks: 0,
             backoff_ms: 0,
             due_at,
@@ -206,13 +212,28 @@ impl Progress {
     }
 
     /// The lease of the claim `epoch` ran out: its runner is gone, or takes too long to say that it
-    /// is not. This uses up no attempt. `random` is any number, for the pause.
+    /// is not. This uses up no attempt; but if the function had `started`, the call may be what its runner
+    /// died of. `random` is any number, for the pause.
     ///
     /// # Errors
     /// As [`Progress::check_lease`].
-    pub fn lease_lost(&self, epoch: i64, now: Timestamp, random: u64) -> Result<Move, Refused> {
+    pub fn lease_lost(
+        &self,
+        epoch: i64,
+        started: bool,
+        now: Timestamp,
+        random: u64,
+    ) -> Result<Move, Refused> {
         self.check_lease(epoch)?;
-        Ok(self.comes_back(now, random, AttemptState::LeaseLost))
+        let attempt = AttemptState::LeaseLost;
+        let lost = Self {
+            lease_losses: self.lease_losses + u32::from(started),
+            ..self.clone()
+        };
+        if lost.lease_losses >= MAX_LEASE_LOSSES {
+            return Ok(lost.ends(CallState::Dead, Some(DeadReason::Poison), attempt));
+        }
+        Ok(lost.comes_back(now, random, attempt))
     }
 
     /// Somebody cancels it. A running call's epoch moves on, so that no late result wins.

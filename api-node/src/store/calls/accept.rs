@@ -31,11 +31,11 @@ macro_rules! insert {
             started_at bigint, completed_at bigint]
             concat!(
                 "INSERT INTO calls (id, app_id, fn_id, trigger_id, kind, state, reason, path, method, url, \
-                 image, priority, tags, epoch, attempts, max_attempts, crashes, setbacks, backoff_ms, error, \
+                 image, priority, tags, epoch, attempts, max_attempts, crashes, lease_losses, setbacks, backoff_ms, error, \
                  origin_id, callback_url, runner_id, result_status, created_at, due_at, expires_at, \
                  started_at, completed_at) \
                  SELECT id, app_id, fn_id, trigger_id, kind, state, reason, path, method, url, \
-                 image, priority, tags, epoch, attempts, max_attempts, 0, 0, 0, error, \
+                 image, priority, tags, epoch, attempts, max_attempts, 0, 0, 0, 0, error, \
                  origin_id, callback_url, runner_id, result_status, created_at, due_at, expires_at, \
                  started_at, completed_at FROM batch WHERE ",
                 $only,
@@ -300,6 +300,7 @@ fn recorded(call: &CallRecord, now: Timestamp) -> CallRow {
         attempts: record.attempts,
         max_attempts: record.max_attempts,
         crashes: 0,
+        lease_losses: 0,
         setbacks: 0,
         backoff_ms: 0,
         due_at: record.due_at,

@@ -56,7 +56,7 @@ pub(in super::super) const RAN_OUT: &str = "SELECT call_id, epoch FROM call_atte
 macro_rules! still_out {
     ($of:literal, $lock:literal) => {
         concat!(
-            "SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
+            "SELECT a.call_id, a.epoch, a.started_at FROM batch JOIN call_attempts a \
              ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
             $of,
             " WHERE CASE a.status WHEN 'running' THEN a.lease_until <= $2 ELSE FALSE END \
@@ -193,16 +193,21 @@ pub(super) async fn recover(
     let now = Timestamp::from_unix_millis(session.now().await?);
     let leases = batch::leases(&out);
     let args = [Arg::Text(&leases), Arg::Int(now.unix_millis())];
-    let out: Vec<(String, i64)> = session.dialect_rows(STILL_OUT, &args).await?;
-    let out: BTreeMap<String, i64> = out.into_iter().collect();
+    let out: Vec<(String, i64, Option<i64>)> = session.dialect_rows(STILL_OUT, &args).await?;
+    let out: BTreeMap<String, (i64, bool)> = out
+        .into_iter()
+        .map(|(id, epoch, started_at)| (id, (epoch, started_at.is_some())))
+        .collect();
     let mut calls: Vec<Moving> = rows.into_iter().map(Moving::new).collect();
     let mut random = now.unix_millis().unsigned_abs();
     for call in &mut calls {
         random = another(random);
         let row = call.row();
-        let epoch = out.get(row.id().as_str());
-        let lost = |epoch: &i64| row.progress.lease_lost(*epoch, now, random >> 16).ok();
-        if let Some(step) = epoch.and_then(lost) {
+        let Some(&(epoch, started)) = out.get(row.id().as_str()) else {
+            continue;
+        };
+        let lost = row.progress.lease_lost(epoch, started, now, random >> 16);
+        if let Ok(step) = lost {
             call.make(step, now, Some(LEASE_LOST.to_owned()), None);
         }
     }

@@ -52,7 +52,7 @@ fn a_delayed_call_is_not_claimed_before_its_time() {
 #[test]
 fn a_stale_epoch_changes_nothing() {
     let call = running(3);
-    let again = call.lease_lost(1, NOW, 0).expect("lost").next;
+    let again = call.lease_lost(1, false, NOW, 0).expect("lost").next;
     assert_eq!(
         again.finish(1, &answered(200), NOW, 0),
         Err(Refused::NotRunning)
@@ -83,7 +83,7 @@ fn attempts_are_used_up_by_the_function_only() {
             "{outcome:?}"
         );
     }
-    let lost = running(2).lease_lost(1, NOW, 0).expect("lost").next;
+    let lost = running(2).lease_lost(1, true, NOW, 0).expect("lost").next;
     assert_eq!((lost.state, lost.attempts), (CallState::Queued, 0));
 }
 
@@ -159,6 +159,32 @@ fn a_call_that_kills_its_containers_is_poison() {
 }
 
 #[test]
+fn a_call_that_loses_its_runners_is_poison() {
+    let mut call = running(1);
+    for lost in 1..MAX_LEASE_LOSSES {
+        // One that was lost before its function ran cannot have been the reason.
+        for started in [false, true] {
+            let next = call.lease_lost(call.epoch, started, NOW, 0).expect("lost");
+            assert_eq!(next.next.state, CallState::Queued, "{lost}");
+            call = Progress {
+                due_at: NOW,
+                ..next.next
+            };
+            call = call.claim(NOW).expect("queued").next;
+        }
+    }
+    let next = call.lease_lost(call.epoch, true, NOW, 0).expect("lost");
+    assert_eq!(
+        (next.next.state, next.next.reason, next.attempt),
+        (
+            CallState::Dead,
+            Some(DeadReason::Poison),
+            Some(AttemptState::LeaseLost)
+        )
+    );
+}
+
+#[test]
 fn no_attempt_is_promised_behind_the_expiry() {
     let call = Progress {
         expires_at: at(1_000_500),
@@ -207,6 +233,7 @@ enum Step {
     },
     LeaseLost {
         behind: i64,
+        started: bool,
     },
     Cancel,
     GiveUp,
@@ -233,7 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Claim),
         4 => (0i64..2, outcome()).prop_map(|(behind, outcome)| Step::Finish { behind, outcome }),
-        1 => (0i64..2).prop_map(|behind| Step::LeaseLost { behind }),
+        1 => (0i64..2, any::<bool>()).prop_map(|(behind, started)| Step::LeaseLost { behind, started }),
         1 => Just(Step::Cancel),
         1 => Just(Step::GiveUp),
         2 => (0i64..400_000).prop_map(Step::Later),
@@ -253,7 +280,7 @@ proptest! {
             let made = match &step {
                 Step::Claim => call.claim(now),
                 Step::Finish { behind, outcome } => call.finish(call.epoch - behind, outcome, now, random),
-                Step::LeaseLost { behind } => call.lease_lost(call.epoch - behind, now, random),
+                Step::LeaseLost { behind, started } => call.lease_lost(call.epoch - behind, *started, now, random),
                 Step::Cancel => call.cancel(),
                 Step::GiveUp => call.give_up(DeadReason::Expired),
                 Step::Later(millis) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::call::machine::MAX_LEASE_LOSSES;
 use domain::call::{
     AttemptEnd, AttemptOutcome, AttemptState, CallOptions, Fault, LeaseRef, Refused,
 };
@@ -20,6 +21,7 @@ contract!(
     a_failed_attempt_is_repeated,
     a_lost_lease_changes_nothing,
     a_lease_that_ran_out_is_taken_back,
+    a_call_that_loses_its_runners_is_given_up,
     a_lease_that_is_renewed_holds,
 );
 
@@ -253,6 +255,38 @@ async fn a_lease_that_ran_out_is_taken_back(f: Fixture) {
         Ended::Refused(Refused::Stale)
     );
     assert_eq!(f.store.recover_leases(10).await.expect("an answer"), []);
+}
+
+/// The lease of the call runs out at once.
+async fn lease_runs_out(f: &Fixture, id: &CallId) {
+    f.sql(&format!(
+        "UPDATE call_attempts SET lease_until = 1 WHERE call_id = '{id}' AND status = 'running'"
+    ))
+    .await;
+    f.store.recover_leases(10).await.expect("an answer");
+}
+
+async fn a_call_that_loses_its_runners_is_given_up(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    for lost in 1..=MAX_LEASE_LOSSES {
+        // Before its function has begun to run nothing is held against it.
+        for starts in [false, true] {
+            assert_eq!(call(&f, &id).await.status, CallState::Queued, "{lost}");
+            due_now(&f, &id).await;
+            let lease = leased(claim_one(&f, &id).await).lease;
+            if starts {
+                let held = f.store.start(vec![lease.clone()], RUNNER).await;
+                assert_eq!(held.expect("an answer"), [lease]);
+            }
+            lease_runs_out(&f, &id).await;
+        }
+    }
+    let record = call(&f, &id).await;
+    assert_eq!(
+        (record.status, record.reason, record.attempts),
+        (CallState::Dead, Some(DeadReason::Poison), 0)
+    );
 }
 
 async fn a_lease_that_is_renewed_holds(f: Fixture) {

@@ -23,13 +23,14 @@ const LEASE_LOST: &str = "the runner did not renew its lease";
 ///
 /// The condition on that state is hidden: PostgreSQL would read the whole index of leases for it.
 macro_rules! held {
-    ($of:literal, $lock:literal, $of_held:literal, $set:literal) => {
+    ($of:literal, $lock:literal, $of_held:literal, $holds:literal, $set:expr) => {
         concat!(
             ", held AS (SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
              ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
             $of,
-            " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2 ELSE FALSE END \
-             ORDER BY a.call_id, a.epoch",
+            " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2",
+            $holds,
+            " ELSE FALSE END ORDER BY a.call_id, a.epoch",
             $lock,
             ") UPDATE call_attempts SET ",
             $set,
@@ -38,19 +39,24 @@ macro_rules! held {
             " RETURNING call_attempts.call_id, call_attempts.epoch"
         )
     };
-    ($set:literal) => {
+    ($holds:literal, $set:literal) => {
         batch!([call_id text, epoch bigint]
-            held!("", "", "", $set),
+            held!("", "", "", $holds, concat!($set, "lease_until = MAX(lease_until, $3)")),
             held!(
                 " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
                 " FOR UPDATE OF a",
                 " AND call_attempts.call_id = ANY(ARRAY(SELECT call_id FROM held))",
-                $set
+                $holds,
+                concat!($set, "lease_until = GREATEST(lease_until, $3)")
             ))
     };
 }
-pub(super) const START: Sql = held!("started_at = COALESCE(started_at, CAST($3 AS BIGINT))");
-pub(super) const RENEW: Sql = held!("lease_until = $3");
+/// No function begins under a lease that has run out: somebody may be about to take the call back.
+pub(super) const START: Sql = held!(
+    " AND a.lease_until > $4",
+    "started_at = COALESCE(started_at, CAST($4 AS BIGINT)), "
+);
+pub(super) const RENEW: Sql = held!("", "");
 pub(in super::super) const RAN_OUT: &str = "SELECT call_id, epoch FROM call_attempts \
     WHERE status = 'running' AND lease_until <= $1 ORDER BY lease_until LIMIT $2";
 macro_rules! still_out {
@@ -72,17 +78,27 @@ still_out!(
     " FOR UPDATE OF a SKIP LOCKED"
 ));
 
-/// Notes that these calls begin to run; answers those whose leases hold.
+/// Notes that these calls begin to run, and renews their leases; answers those that hold.
 pub(super) async fn start(
     session: &mut impl Session,
     leases: &[LeaseRef],
     runner: &str,
+    lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let now = session.now().await?;
-    held(session, START, leases, runner, now).await
+    let rows = batch::leases(leases);
+    let args = [
+        Arg::Text(&rows),
+        Arg::Text(runner),
+        Arg::Int(now.saturating_add(millis_of(lease))),
+        Arg::Int(now),
+    ];
+    let held: Vec<(String, i64)> = session.dialect_rows(START, &args).await?;
+    Ok(held.into_iter().map(lease_ref).collect())
 }
 
-/// Renews these leases; answers those that hold.
+/// Renews these leases; answers those that hold. None gets shorter: a renewal that had to wait for
+/// another one comes too late to end the lease sooner.
 pub(super) async fn renew(
     session: &mut impl Session,
     leases: &[LeaseRef],
@@ -90,19 +106,9 @@ pub(super) async fn renew(
     lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let until = session.now().await?.saturating_add(millis_of(lease));
-    held(session, RENEW, leases, runner, until).await
-}
-
-async fn held(
-    session: &mut impl Session,
-    sql: Sql,
-    leases: &[LeaseRef],
-    runner: &str,
-    time: i64,
-) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let rows = batch::leases(leases);
-    let args = [Arg::Text(&rows), Arg::Text(runner), Arg::Int(time)];
-    let held: Vec<(String, i64)> = session.dialect_rows(sql, &args).await?;
+    let args = [Arg::Text(&rows), Arg::Text(runner), Arg::Int(until)];
+    let held: Vec<(String, i64)> = session.dialect_rows(RENEW, &args).await?;
     Ok(held.into_iter().map(lease_ref).collect())
 }
 

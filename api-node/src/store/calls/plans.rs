@@ -64,7 +64,12 @@ pub(in super::super) fn batches() -> Vec<Statement> {
     let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
     let statements = all.map(|sql| Statement {
         sql: sql.postgres.to_owned(),
-        values: vec!["'[]'".to_owned(), String::new(), "5".to_owned()],
+        values: vec![
+            "'[]'".to_owned(),
+            String::new(),
+            "5".to_owned(),
+            "5".to_owned(),
+        ],
     });
     statements.map(typed).collect()
 }

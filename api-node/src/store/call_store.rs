@@ -150,7 +150,8 @@ pub struct CallbackDelivery {
 pub struct Retention {
     /// Records of calls.
     pub calls: Duration,
-    /// Requests, results and idempotency keys.
+    /// Requests, results and idempotency keys; the request of a dead call that was not redriven is kept as
+    /// long as its record.
     pub results: Duration,
     /// Logs.
     pub logs: Duration,

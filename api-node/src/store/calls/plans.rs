@@ -60,6 +60,7 @@ pub(in super::super) fn batches() -> Vec<Statement> {
         moves::END_ATTEMPTS,
         redrive::SUCCEED,
         results::REQUESTS,
+        retire::USED_REQUESTS,
     ];
     let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
     let statements = all.map(|sql| Statement {

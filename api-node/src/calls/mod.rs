@@ -14,6 +14,7 @@ mod dispatch;
 mod enqueue;
 mod metrics;
 mod outage;
+mod panics;
 mod plane;
 mod reconcile;
 mod relay;

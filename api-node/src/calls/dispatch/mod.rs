@@ -28,6 +28,7 @@ use self::prefetch::Prefetch;
 use super::batcher::Batcher;
 use super::metrics::CallsMetrics;
 use super::outage::Outage;
+use super::panics::supervised;
 use super::relay::Relay;
 use super::writes::Finish;
 use crate::queue::{Consumer, Delivery, Queue, Receipt};
@@ -106,7 +107,7 @@ impl Dispatcher {
         let own = dispatcher.clone();
         dispatcher.tasks().spawn(async move {
             tokio::select! {
-                () = own.run() => {}
+                () = supervised("dispatcher", || own.run()) => {}
                 () = own.stopping().cancelled() => {}
             }
         });
@@ -156,6 +157,8 @@ impl Dispatcher {
     /// Consumes while there are runners; without any, nothing is kept from other nodes.
     async fn run(&self) {
         let mut outage = Outage::none("queue");
+        // After a panic: what the last consumer had is delivered again.
+        self.desk().book.clear();
         loop {
             while self.desk().book.links() == 0 {
                 self.0.changed.notified().await;
@@ -250,21 +253,24 @@ impl Dispatcher {
     /// Claims as many calls as there are slots for.
     fn place(&self) {
         let now = self.now();
-        let mut desk = self.desk();
-        if desk.is_paused() {
-            return;
-        }
-        let room = CLAIMS.saturating_sub(desk.claims) * CLAIM_BATCH;
+        let placed = {
+            let mut desk = self.desk();
+            if desk.is_paused() {
+                return;
+            }
+            let room = CLAIMS.saturating_sub(desk.claims) * CLAIM_BATCH;
+            desk.book.place(room, now)
+        };
         let mut batches: HashMap<LinkId, Vec<claims::Placed>> = HashMap::new();
-        for placed in desk.book.place(room, now) {
+        for placed in placed {
             batches.entry(placed.link).or_default().push(placed);
         }
         for (_, mut batch) in batches {
             while let Some(first) = batch.first() {
                 let runner = Arc::clone(&first.runner);
                 let rest = batch.split_off(batch.len().min(CLAIM_BATCH));
-                desk.claims += 1;
-                let claim = claims::claim(self.clone(), runner, batch);
+                self.desk().claims += 1;
+                let claim = claims::claim(claims::Claiming(self.clone()), runner, batch);
                 self.tasks().spawn(claim);
                 batch = rest;
             }

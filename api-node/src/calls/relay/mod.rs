@@ -23,6 +23,7 @@ use self::ledger::Ledger;
 use self::publish::{Confirm, Publish};
 use super::batcher::{BatchLimits, Batcher};
 use super::outage::Outage;
+use super::panics::supervised;
 use crate::queue::Queue;
 use crate::store::{CallStore, Doorbell};
 
@@ -119,7 +120,7 @@ impl Relay {
         };
         looking.spawn(async move {
             tokio::select! {
-                () = look.run() => {}
+                () = supervised("relay", || look.run()) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -154,7 +155,7 @@ impl Relay {
 
 impl Look {
     /// Never ends by itself; nothing is lost when it is dropped.
-    async fn run(self) {
+    async fn run(&self) {
         let mut outage = Outage::none("relay");
         // What a crash has left is looked for at once.
         let mut wake = Instant::now();

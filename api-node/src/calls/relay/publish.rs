@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use crate::calls::batcher::{Batcher, Commit};
 use crate::calls::outage::Outage;
+use crate::calls::panics::caught;
 use crate::queue::Queue;
 use crate::store::{CallStore, Doorbell};
 
@@ -42,7 +43,12 @@ impl Commit for Publish {
             let rung = doorbells.iter().map(|doorbell| doorbell.lease.clone());
             self.store.confirm_doorbells(rung.collect()).await?;
         }
-        let confirmed = self.queue.publish(&doorbells).await;
+        let published = caught(async { Ok(self.queue.publish(&doorbells).await) }).await;
+        // What is under way must not stay so: nobody would ring for it again.
+        let confirmed = published.unwrap_or_else(|error| {
+            tracing::error!(?error, "doorbells could not be published");
+            vec![false; doorbells.len()]
+        });
         fail_point(Step::PublishBeforeConfirm);
         #[cfg(feature = "planted-bugs")]
         let confirmed = match is_planted(Bug::RelayWithoutConfirms) {

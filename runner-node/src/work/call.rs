@@ -184,14 +184,30 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
             Err(error) => Err(error),
         };
         let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => outcome::failed(error, witness.as_ref()).await,
+            Ok(outcome) => {
+                shared.engine.works();
+                outcome
+            }
+            // A node that is full or ends gives it back, and that is nobody's fault.
+            Err(error) if error.code() == ErrorCode::ServerBusy && no_room(shared, arrived) => {
+                AttemptOutcome::Returned
+            }
+            Err(error) => {
+                shared.engine.failed(&error);
+                outcome::failed(error, witness.as_ref()).await
+            }
         };
         if let Some(witness) = &witness {
             send_log(shared, &call.lease, witness).await;
         }
         return Some(outcome);
     }
+}
+
+/// Whether a call that found no container has waited for one as long as it may, or the node ends. Else
+/// one could not be started.
+fn no_room(shared: &Shared, arrived: Instant) -> bool {
+    shared.draining.is_cancelled() || arrived.elapsed() >= shared.settings.max_wait
 }
 
 /// Sees to it that what the function has printed is sent before the end of its call is reported, if that

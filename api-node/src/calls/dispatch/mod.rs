@@ -123,7 +123,7 @@ impl Dispatcher {
     pub(super) fn started(&self, lease: &LeaseRef) {
         let metrics = &self.0.parts.metrics;
         metrics.started.inc();
-        let due = self.desk().book.due_of(lease);
+        let due = self.desk().book.started(lease);
         if let Some(due) = due {
             let waited = self.now().saturating_sub(due);
             metrics.start_waited(Duration::from_millis(waited));
@@ -139,6 +139,12 @@ impl Dispatcher {
     /// A runner no longer has a call.
     pub(super) fn over(&self, lease: &LeaseRef) {
         self.desk().book.over(lease);
+        self.0.changed.notify_one();
+    }
+
+    /// A runner could not run a call.
+    pub(super) fn failed(&self, lease: &LeaseRef) {
+        self.desk().book.failed(lease);
         self.0.changed.notify_one();
     }
 

@@ -181,3 +181,21 @@ async fn a_node_whose_engine_fails_stops_asking_until_it_answers() {
     assert!(matches!(outcome, AttemptOutcome::Answered { .. }));
     stage.end().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_refused_for_good_is_the_functions_failure() {
+    let stage = Stage::new(1);
+    stage.source.set(|said| said.answers_refused = true);
+    stage.source.send(leased("1", 1, "echo")).await;
+    let is_failure = |outcome: &AttemptOutcome| matches!(outcome, AttemptOutcome::Failed { .. });
+    stage
+        .source
+        .until(|said| said.ends.iter().any(|end| is_failure(&end.outcome)))
+        .await;
+    let (fault, crashed, error) = failure(stage.source.end_of("1").await);
+    assert_eq!((fault, crashed), (Fault::Function, false));
+    assert!(error.contains("could not be kept"), "{error}");
+    stage.holds(0).await;
+    assert_eq!(stage.source.said.borrow().ends.len(), 3);
+    stage.end().await;
+}

@@ -298,7 +298,10 @@ async fn an_input_over_the_limit_is_413() {
 async fn a_function_whose_client_waits_does_not_see_options_of_durable_calls() {
     let plane = Plane::new();
     let (node, ran) = node(&plane, CallLimits::default()).await;
-    let headers = [("fn-call-callback-url", "http://a/b?token=c"), ("x-own", "1")];
+    let headers = [
+        ("fn-call-callback-url", "http://a/b?token=c"),
+        ("x-own", "1"),
+    ];
     let told = node.post("/invoke/f", &headers, "input").await;
     assert_eq!(told.status.as_u16(), 200);
     let seen = ran.only();

@@ -21,8 +21,9 @@ use crate::store::Doorbell;
 
 /// How many slots of a runner a function may have for each that is free.
 pub(super) const GREED: u64 = 3;
-/// Credits that are kept of one stream; a runner that grants more gets no more by it.
-pub(super) const MAX_CREDITS: u32 = 10_000;
+/// Most credits of one stream that are not used up: far more than any runner has room for. One that
+/// grants more gets no more by it.
+pub(crate) const MAX_CREDITS: u32 = 16_384;
 const LANES: usize = 10;
 /// What is remembered of functions and calls that are gone is forgotten when it is so much.
 const MAX_MEMORY: usize = 10_000;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::book::MAX_CREDITS;
 use self::book::{Book, LinkId, Rules};
 use self::prefetch::Prefetch;
 use super::batcher::Batcher;

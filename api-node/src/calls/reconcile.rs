@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::metrics::CallsMetrics;
 use super::outage::Outage;
+use super::panics::caught;
 use super::relay::Relay;
 use crate::logs::LogStore;
 use crate::store::{CallStore, Clock, Retention};
@@ -85,7 +86,7 @@ pub(super) fn spawn<J: Job>(
     let run = async move {
         let mut outage = Outage::none(J::NAME);
         loop {
-            match job.work().await {
+            match caught(job.work()).await {
                 Ok(more) => {
                     outage.over();
                     if more {

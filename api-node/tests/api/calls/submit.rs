@@ -136,6 +136,18 @@ async fn what_is_out_of_its_limits_is_refused() {
             "run_at must be at most 14 days ahead",
         ),
         (
+            json!({"headers": {"Fn-Intent": "httprequest"}}),
+            "headers must not contain fn-intent",
+        ),
+        (
+            json!({"headers": {"fn-http-request-url": "/a"}}),
+            "headers must not contain fn-http-request-url",
+        ),
+        (
+            json!({"headers": {"FN-ATTEMPT": "7"}}),
+            "headers must not contain fn-attempt",
+        ),
+        (
             json!({"expiry_seconds": 0}),
             "expiry_seconds must be between 1 and 1209600",
         ),

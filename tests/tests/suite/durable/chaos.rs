@@ -19,6 +19,7 @@ mod sleepwalker;
 mod table;
 mod troubles;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -122,7 +123,8 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     println!("HEARTH_CHAOS_STATE={state}");
     let began = Instant::now();
     let network = Network::new();
-    let mut cluster = start(&network, scale).await;
+    let deadly = tempfile::NamedTempFile::new().expect("a file");
+    let mut cluster = start(&network, scale, deadly.path()).await;
     let ledger = Ledger::start(network.outside()).await;
     let functions = deploy(&cluster, &ledger).await;
     println!("all is there after {:?}", began.elapsed());
@@ -167,6 +169,8 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
         sleepwalker.walk(state, control.clone())
     );
     count.extend(cuts.into_iter().chain(walks));
+    // From now on no step is deadly.
+    drop(deadly);
 
     let revived = calm(&mut cluster, scale.patience).await;
     *count.entry("died at a step").or_default() += revived;
@@ -187,7 +191,7 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     (evidence, count)
 }
 
-async fn start(network: &Network, scale: &Scale) -> Cluster {
+async fn start(network: &Network, scale: &Scale, deadly: &Path) -> Cluster {
     let settings = [
         ("FN_CALL_LEASE", format!("{}s", LEASE.as_secs())),
         ("FN_CALL_SILENCE", scale.silence.to_owned()),
@@ -196,6 +200,7 @@ async fn start(network: &Network, scale: &Scale) -> Cluster {
         // Some fifteen containers for each runner.
         ("FN_MAX_TOTAL_MEMORY_BYTES", "1000000000".to_owned()),
         ("HEARTH_ABORT_AT", scale.abort_at.to_owned()),
+        ("HEARTH_ABORT_WHILE", deadly.display().to_string()),
         (
             "HEARTH_PLANTED_BUG",
             scale.bug.unwrap_or_default().to_owned(),
@@ -283,7 +288,7 @@ async fn calm(cluster: &mut Cluster, patience: Duration) -> u32 {
     let began = Instant::now();
     let mut revived = 0;
     loop {
-        // Steps go on to be deadly.
+        // A step may have been deadly a moment ago.
         revived += processes(cluster).revive().await;
         let query = "SELECT count(*) FROM calls WHERE state IN ('delayed', 'queued', 'running')";
         let in_flight = cluster.postgres.query(&cluster.database, query);

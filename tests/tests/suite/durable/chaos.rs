@@ -79,7 +79,7 @@ impl Scale {
                        claim-before-ack:0.003,ack-before-push:0.003,start-before-send:0.01,\
                        answer-before-finish:0.01,finish-before-reply:0.003",
             bug: None,
-            silence: "5s",
+            silence: "20s",
             patience: Duration::from_secs(120),
         }
     }

@@ -38,6 +38,9 @@ use plan::Plan;
 use sleepwalker::Sleepwalker;
 use troubles::{Control, Count, EVERYTHING, Links, Processes, Severity};
 
+/// Longer than every pause and every delay: when nothing has moved for so long, nothing will.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// How much of everything.
 #[derive(Debug, Clone)]
 struct Scale {
@@ -80,7 +83,7 @@ impl Scale {
                        answer-before-finish:0.01,finish-before-reply:0.003",
             bug: None,
             silence: "20s",
-            patience: Duration::from_secs(120),
+            patience: Duration::from_secs(300),
         }
     }
 }
@@ -282,18 +285,24 @@ fn clients(
     clients
 }
 
-/// After the last trouble: everything runs, and nothing is in flight any more, or the time is up.
-/// Returns how many nodes died meanwhile at a step.
+/// After the last trouble: everything runs, and nothing is in flight any more, or nothing moves, or
+/// the time is up. Returns how many nodes died meanwhile at a step.
 async fn calm(cluster: &mut Cluster, patience: Duration) -> u32 {
     let began = Instant::now();
-    let mut revived = 0;
+    let (mut revived, mut before, mut moved) = (0, String::new(), began);
     loop {
         // A step may have been deadly a moment ago.
         revived += processes(cluster).revive().await;
-        let query = "SELECT count(*) FROM calls WHERE state IN ('delayed', 'queued', 'running')";
-        let in_flight = cluster.postgres.query(&cluster.database, query);
-        if in_flight == "0" || began.elapsed() > patience {
+        let query = "SELECT (SELECT count(*) FROM calls \
+             WHERE state IN ('delayed', 'queued', 'running')), \
+             (SELECT count(*) FROM call_attempts), \
+             (SELECT count(*) FROM call_attempts WHERE ended_at IS NULL)";
+        let now = cluster.postgres.query(&cluster.database, query);
+        if now.starts_with("0|") || began.elapsed() > patience || moved.elapsed() > STUCK {
             break;
+        }
+        if now != before {
+            (before, moved) = (now, Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

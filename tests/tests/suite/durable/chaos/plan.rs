@@ -65,7 +65,7 @@ impl Plan {
         // What makes the machine tremble is not for every twentieth: each crash costs a container.
         let is_heavy = matches!(
             FUNCTIONS[function],
-            Nature::Large | Nature::Hungry | Nature::Crashes
+            Nature::Large | Nature::Hungry | Nature::Crashes | Nature::Hangs
         );
         if is_heavy && random.within(0, 2) == 0 {
             function = 0;

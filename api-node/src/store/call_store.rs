@@ -157,6 +157,15 @@ pub struct Retention {
     pub logs: Duration,
 }
 
+/// A call that is over, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// When it came to its end.
+    pub completed_at: Timestamp,
+    /// The call.
+    pub call_id: CallId,
+}
+
 impl Default for Retention {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
@@ -287,12 +296,14 @@ pub trait CallStore: Send + Sync + 'static {
     /// `silence` since, at most `limit`; returns how many.
     async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError>;
     /// Deletes what is older than it is to be kept, at most `limit` rows of each kind; returns how
-    /// many, and the calls whose logs are to be deleted.
-    async fn retire(
-        &self,
-        retention: Retention,
-        limit: u32,
-    ) -> Result<(u64, Vec<CallId>), ApiError>;
+    /// many. A call stays until its log is gone.
+    async fn retire(&self, retention: Retention, limit: u32) -> Result<u64, ApiError>;
+    /// The next calls whose logs, or which themselves, are older than they are to be kept, at most
+    /// `limit`: the same ones until
+    /// [`CallStore::logs_are_gone`].
+    async fn old_logs(&self, retention: Retention, limit: u32) -> Result<Vec<Over>, ApiError>;
+    /// The logs of all calls up to `last` were deleted, in the order of [`CallStore::old_logs`].
+    async fn logs_are_gone(&self, last: &Over) -> Result<(), ApiError>;
 
     /// Takes callbacks that are due, for `lease`, at most `limit`.
     async fn due_callbacks(

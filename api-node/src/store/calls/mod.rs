@@ -35,7 +35,7 @@ use self::rows::{CallRow, millis_of};
 pub(super) use self::snapshots::Snapshots;
 use super::call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
-    Committed, Doorbell, Ended, Retention,
+    Committed, Doorbell, Ended, Over, Retention,
 };
 use super::session::{Database, Session};
 use super::sql_store::{SqlStore, limit};
@@ -397,15 +397,11 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn retire(
-        &self,
-        retention: Retention,
-        limit: u32,
-    ) -> Result<(u64, Vec<CallId>), ApiError> {
-        let (mut count, mut logs) = (0, Vec::new());
+    async fn retire(&self, retention: Retention, limit: u32) -> Result<u64, ApiError> {
+        let mut count = 0;
         // Each kind is a transaction of its own: what is locked is locked for a moment.
         for kind in retire::Kind::ALL {
-            let (some, ids) = self
+            count += self
                 .run(|| async {
                     let mut tx = self.database.begin().await?;
                     let retired = retire::retire(&mut *tx, kind, &retention, limit).await?;
@@ -413,10 +409,25 @@ impl<D: Database> CallStore for SqlStore<D> {
                     Ok(retired)
                 })
                 .await?;
-            count += some;
-            logs.extend(ids);
         }
-        Ok((count, logs))
+        Ok(count)
+    }
+
+    async fn old_logs(&self, retention: Retention, limit: u32) -> Result<Vec<Over>, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            Ok(retire::old_logs(&mut *reader, &retention, limit).await?)
+        })
+        .await
+    }
+
+    async fn logs_are_gone(&self, last: &Over) -> Result<(), ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            retire::logs_are_gone(&mut *tx, last).await?;
+            Ok(self.commit(tx, vec![]).await?)
+        })
+        .await
     }
 
     async fn due_callbacks(

@@ -27,6 +27,8 @@ const LIMIT: u32 = 256;
 const BREATH: Duration = Duration::from_millis(10);
 /// A call can end so long after it was made: its longest delay, its longest expiry, and a day.
 const LONGEST_CALL: Duration = Duration::from_secs(29 * 24 * 3600);
+/// A call for which nobody has room is rung for so often at least: its message may be lost, too.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
 /// Logs are deleted in parts of so many, each within the time that a store of logs takes at most.
 const LOGS_AT_ONCE: usize = 32;
 /// Logs of calls that are unknown are looked for so often.
@@ -176,8 +178,11 @@ impl Job for RingAgain {
 
     async fn work(&mut self) -> Result<bool, ApiError> {
         let silence = match self.forgotten_at {
-            Some(forgotten) => forgotten.elapsed().min(self.silence),
-            None => self.silence,
+            Some(forgotten) => {
+                let all = forgotten.elapsed().min(self.silence);
+                all..=all
+            }
+            None => self.silence..=self.silence.max(LONGEST_SILENCE),
         };
         let rung = self.store.ring_again(silence, LIMIT).await?;
         if rung > 0 {

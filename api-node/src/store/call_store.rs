@@ -7,6 +7,7 @@
 //! never wait for each other in a circle.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,9 +293,14 @@ pub trait CallStore: Send + Sync + 'static {
     async fn recover_leases(&self, limit: u32) -> Result<Vec<Doorbell>, ApiError>;
     /// Gives up calls that expired without running, at most `limit`; returns how many.
     async fn expire(&self, limit: u32) -> Result<u64, ApiError>;
-    /// Has those doorbells rung again that were confirmed, and for whose calls nothing has happened for
-    /// `silence` since, at most `limit`; returns how many.
-    async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError>;
+    /// Has those doorbells rung again that were confirmed, and for whose calls nothing has happened since:
+    /// for as long as the call had been due when it was rung for, within the bounds of `silence`. At most
+    /// `limit`; returns how many.
+    async fn ring_again(
+        &self,
+        silence: RangeInclusive<Duration>,
+        limit: u32,
+    ) -> Result<u64, ApiError>;
     /// Deletes what is older than it is to be kept, at most `limit` rows of each kind; returns how
     /// many. A call stays until its log is gone.
     async fn retire(&self, retention: Retention, limit: u32) -> Result<u64, ApiError>;

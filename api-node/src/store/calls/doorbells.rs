@@ -2,6 +2,8 @@
 //! accepted, or queued again, until it is claimed or over.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use domain::call::LeaseRef;
 use domain::{CallId, CallState, FnId, Timestamp};
@@ -10,7 +12,7 @@ use serde::Serialize;
 use super::super::call_store::Doorbell;
 use super::super::session::{Arg, Session, Sql};
 use super::batch::{self, Text, batch, of_ids};
-use super::rows::CallRow;
+use super::rows::{CallRow, millis_of};
 
 const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint, lane text, due_at bigint,
     expires_at bigint, delayed bigint]
@@ -95,21 +97,25 @@ pub(super) const WOKEN: Sql = of_ids!("UPDATE doorbells SET delayed = 0", "call_
 pub(super) const RUNG: Sql = batch!([id text]
     "SELECT batch.id, (SELECT COUNT(*) FROM doorbells d \
      WHERE d.fn_id = batch.id AND d.rung_at IS NOT NULL) FROM batch");
+/// The longer a call has been due when it was last rung for, the longer the silence may be: nobody has
+/// room for it, as it seems, and its message is still there.
 macro_rules! silent {
-    ($these:literal, $end:literal) => {
+    ($these:literal, $least:literal, $end:literal) => {
         concat!(
             "UPDATE doorbells SET rung_at = NULL WHERE call_id ",
             $these,
             "(SELECT call_id FROM doorbells \
-             WHERE rung_at IS NOT NULL AND rung_at <= $1 ORDER BY rung_at LIMIT $2",
+             WHERE rung_at IS NOT NULL AND rung_at <= $1 AND rung_at + ",
+            $least,
+            "(rung_at - due_at, $4) <= $3 ORDER BY rung_at LIMIT $2",
             $end,
             " RETURNING call_id"
         )
     };
 }
 pub(in super::super) const RING_AGAIN: Sql = Sql {
-    sqlite: silent!("IN ", ")"),
-    postgres: silent!("= ANY(ARRAY", " FOR UPDATE SKIP LOCKED))"),
+    sqlite: silent!("IN ", "MIN", ")"),
+    postgres: silent!("= ANY(ARRAY", "LEAST", " FOR UPDATE SKIP LOCKED))"),
 };
 pub(in super::super) const EXPIRED: &str =
     "SELECT call_id FROM doorbells WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2";
@@ -246,13 +252,19 @@ pub(super) async fn next(session: &mut impl Session) -> Result<Option<i64>, sqlx
     Ok(row.and_then(|(due_at,)| due_at))
 }
 
-/// Those that were confirmed at `before` or earlier have to be rung again; answers how many.
+/// Those that were confirmed so long ago have to be rung again; answers how many.
 pub(super) async fn ring_again(
     session: &mut impl Session,
-    before: i64,
+    silence: RangeInclusive<Duration>,
     limit: u32,
 ) -> Result<u64, sqlx::Error> {
-    let args = [Arg::Int(before), Arg::Int(limit.into())];
+    let now = session.now().await?;
+    let args = [
+        Arg::Int(now.saturating_sub(millis_of(*silence.start()))),
+        Arg::Int(limit.into()),
+        Arg::Int(now),
+        Arg::Int(millis_of(*silence.end())),
+    ];
     let rows: Vec<(String,)> = session.dialect_rows(RING_AGAIN, &args).await?;
     Ok(rows.len() as u64)
 }

@@ -19,6 +19,7 @@ mod rows;
 mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -386,11 +387,14 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError> {
+    async fn ring_again(
+        &self,
+        silence: RangeInclusive<Duration>,
+        limit: u32,
+    ) -> Result<u64, ApiError> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let before = tx.now().await?.saturating_sub(millis_of(silence));
-            let rung = doorbells::ring_again(&mut *tx, before, limit).await?;
+            let rung = doorbells::ring_again(&mut *tx, silence.clone(), limit).await?;
             self.commit(tx, vec![]).await?;
             Ok(rung)
         })

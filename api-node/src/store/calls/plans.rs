@@ -18,7 +18,7 @@ pub(in super::super) fn reconcilers(postgres: bool) -> Vec<Statement> {
     let all: [(&str, &[&str]); 10] = [
         (words(doorbells::DUE), &["1000", "10", "3", "5"]),
         (doorbells::NEXT, &[]),
-        (words(doorbells::RING_AGAIN), &["100", "5"]),
+        (words(doorbells::RING_AGAIN), &["100", "5", "200", "50"]),
         (doorbells::EXPIRED, &["100", "5"]),
         (leases::RAN_OUT, &["300", "5"]),
         (retire::OVER, &["100", "''", "200", "5"]),

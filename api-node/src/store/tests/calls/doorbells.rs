@@ -15,11 +15,14 @@ contract!(
     a_delayed_call_becomes_queued_when_it_is_due,
     what_was_rung_is_counted_until_it_is_claimed,
     what_was_rung_in_vain_is_rung_again,
+    what_waits_for_long_is_rung_again_less_often,
     what_has_expired_is_given_up,
 );
 
 /// No call gains priority while a test runs.
 const NEVER: Duration = Duration::from_secs(3600);
+
+const AT_ONCE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::ZERO;
 
 fn priority(priority: i32) -> CallOptions {
     CallOptions {
@@ -154,24 +157,47 @@ async fn what_was_rung_in_vain_is_rung_again(f: Fixture) {
         .expect("noted");
     leased(claim_one(&f, &rung[2].call_id).await);
     assert_eq!(due(&f, 9, 9, NEVER).await, []);
-    assert_eq!(f.store.ring_again(NEVER, 9).await.expect("a count"), 0);
     assert_eq!(
-        f.store
-            .ring_again(Duration::ZERO, 1)
-            .await
-            .expect("a count"),
-        1
+        f.store.ring_again(NEVER..=NEVER, 9).await.expect("a count"),
+        0
     );
-    assert_eq!(
-        f.store
-            .ring_again(Duration::ZERO, 9)
-            .await
-            .expect("a count"),
-        1
-    );
+    assert_eq!(f.store.ring_again(AT_ONCE, 1).await.expect("a count"), 1);
+    assert_eq!(f.store.ring_again(AT_ONCE, 9).await.expect("a count"), 1);
     assert_eq!(due(&f, 9, 9, NEVER).await.len(), 2);
     f.store.confirm_doorbells(rung).await.expect("noted");
     assert_eq!(due(&f, 9, 9, NEVER).await, []);
+}
+
+async fn what_waits_for_long_is_rung_again_less_often(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let minute = 60_000;
+    let now = super::super::super::wall_clock()().unix_millis();
+    // Since when each was due when it was rung for, five minutes ago.
+    let mut rung = Vec::new();
+    for minutes in [1, 4, 6, 600] {
+        let id = target.accept(&f, CallOptions::default()).await;
+        f.sql(&format!(
+            "UPDATE doorbells SET rung_at = {at}, due_at = {at} - {waited} WHERE call_id = '{id}'",
+            at = now - 5 * minute,
+            waited = minutes * minute,
+        ))
+        .await;
+        rung.push(id);
+    }
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (silence, again) in [
+        (minutes(6)..=minutes(15), 0..0),
+        (minutes(1)..=minutes(15), 0..2),
+        (minutes(1)..=minutes(3), 2..4),
+    ] {
+        let count = f.store.ring_again(silence, 9).await.expect("a count");
+        assert_eq!(count, again.len() as u64);
+        let mut unrung = due(&f, 9, 9, NEVER).await;
+        unrung.sort();
+        let mut expected = rung[..again.end].to_vec();
+        expected.sort();
+        assert_eq!(unrung, expected);
+    }
 }
 
 async fn what_has_expired_is_given_up(f: Fixture) {

@@ -272,14 +272,17 @@ pub trait CallStore: Send + Sync + 'static {
         result: Option<CallResult>,
     ) -> Result<(), ApiError>;
 
-    /// Doorbells that are due, at most `per_fn` of each function and `limit` in all, high priorities
-    /// first (a call gains one step of priority for each `ageing` that it is due), then by the time
-    /// they are due; delayed calls among them become queued.
+    /// Doorbells that are due, at most `per_fn` of each function and `limit` in all, none of the functions
+    /// in `full`. The first one of each function comes before the second one of any, however many
+    /// functions have some; otherwise high priorities are first (a call gains one step of priority for
+    /// each `ageing` that it is due), then what has been due for long. Delayed calls among them become
+    /// queued.
     async fn due_doorbells(
         &self,
         per_fn: u32,
         limit: u32,
         ageing: Duration,
+        full: &[FnId],
     ) -> Result<Vec<Doorbell>, ApiError>;
     /// Forgets doorbells that were confirmed; one that was set anew meanwhile (another epoch) stays.
     async fn confirm_doorbells(&self, rung: Vec<LeaseRef>) -> Result<(), ApiError>;

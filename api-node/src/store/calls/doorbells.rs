@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use domain::call::LeaseRef;
+use domain::call::options::PRIORITIES;
 use domain::{CallId, CallState, FnId, Timestamp};
 use serde::Serialize;
 
@@ -58,18 +59,20 @@ macro_rules! lanes {
     };
 }
 
-/// The first ones of each lane; of them the first ones of each function; of them the first ones. Steps
-/// of priority are whole ones.
+/// The first ones of each lane but the full ones; of them the first ones of each function; of them the
+/// first one of each function, then the second ones, and so on. Steps of priority are whole ones.
 macro_rules! due {
-    ($from:literal) => {
+    ($from:literal, $not_full:literal) => {
         concat!(
             lanes!(""),
             "SELECT call_id, epoch, fn_id, priority, due_at, delayed FROM ( \
              SELECT ranked.*, ROW_NUMBER() OVER (PARTITION BY fn_id ORDER BY step DESC, due_at, call_id) AS place \
              FROM (SELECT d.*, d.priority + ($1 - d.due_at) / $2 AS step FROM lanes ",
             $from,
-            " WHERE lanes.lane IS NOT NULL) AS ranked) AS placed \
-             WHERE place <= $3 ORDER BY step DESC, due_at, call_id LIMIT $4"
+            " WHERE lanes.lane IS NOT NULL AND ",
+            $not_full,
+            ") AS ranked) AS placed \
+             WHERE place <= $3 ORDER BY place, step DESC, due_at, call_id LIMIT $4"
         )
     };
 }
@@ -77,11 +80,13 @@ macro_rules! due {
 pub(in super::super) const DUE: Sql = Sql {
     sqlite: due!(
         "JOIN doorbells d ON d.call_id IN (SELECT i.call_id FROM doorbells i \
-         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3)"
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3)",
+        "lanes.lane NOT IN (SELECT value FROM json_each($5))"
     ),
     postgres: due!(
         "CROSS JOIN LATERAL (SELECT i.* FROM doorbells i \
-         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3) d"
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3) d",
+        "lanes.lane <> ALL(ARRAY(SELECT json_array_elements_text(CAST($5 AS json))))"
     ),
 };
 pub(in super::super) const NEXT: &str = lanes!(
@@ -153,13 +158,17 @@ pub(super) async fn set(session: &mut impl Session, calls: &[&CallRow]) -> Resul
             epoch: call.progress.epoch,
             fn_id: Text(record.fn_id.as_str()),
             priority: record.priority,
-            lane: batch::without_nul(&format!("{}/{}", record.fn_id, record.priority)),
+            lane: lane(&record.fn_id, record.priority),
             due_at: call.progress.due_at.unix_millis(),
             expires_at: call.progress.expires_at.unix_millis(),
             delayed: (call.progress.state == CallState::Delayed).into(),
         }
     }));
     session.dialect_execute(SET, &[Arg::Text(&rows)]).await
+}
+
+fn lane(id: &FnId, priority: i32) -> String {
+    batch::without_nul(&format!("{id}/{priority}"))
 }
 
 /// These calls do not wait any more.
@@ -193,12 +202,18 @@ pub(super) async fn due(
     per_fn: u32,
     limit: u32,
     ageing_ms: i64,
+    full: &[FnId],
 ) -> Result<Vec<Due>, sqlx::Error> {
+    let full = full
+        .iter()
+        .flat_map(|id| PRIORITIES.map(move |priority| lane(id, priority)));
+    let full = batch::rows(full);
     let args = [
         Arg::Int(now.unix_millis()),
         Arg::Int(ageing_ms.max(1)),
         Arg::Int(per_fn.into()),
         Arg::Int(limit.into()),
+        Arg::Text(&full),
     ];
     let rows: Vec<DueRow> = session.dialect_rows(DUE, &args).await?;
     let due = rows

@@ -290,11 +290,13 @@ impl<D: Database> CallStore for SqlStore<D> {
         per_fn: u32,
         limit: u32,
         ageing: Duration,
+        full: &[FnId],
     ) -> Result<Vec<Doorbell>, ApiError> {
         self.run(|| async {
             let mut reader = self.database.reader().await?;
             let now = Timestamp::from_unix_millis(reader.now().await?);
-            let due = doorbells::due(&mut *reader, now, per_fn, limit, millis_of(ageing)).await?;
+            let ageing = millis_of(ageing);
+            let due = doorbells::due(&mut *reader, now, per_fn, limit, ageing, full).await?;
             drop(reader);
             if due.iter().all(|due| !due.delayed) {
                 return Ok(due.into_iter().map(|due| due.doorbell).collect());

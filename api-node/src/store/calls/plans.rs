@@ -16,7 +16,10 @@ pub(in super::super) struct Statement {
 pub(in super::super) fn reconcilers(postgres: bool) -> Vec<Statement> {
     let words = |sql: Sql| if postgres { sql.postgres } else { sql.sqlite };
     let all: [(&str, &[&str]); 10] = [
-        (words(doorbells::DUE), &["1000", "10", "3", "5"]),
+        (
+            words(doorbells::DUE),
+            &["1000", "10", "3", "5", r#"'["fn3/0"]'"#],
+        ),
         (doorbells::NEXT, &[]),
         (words(doorbells::RING_AGAIN), &["100", "5", "200", "50"]),
         (doorbells::EXPIRED, &["100", "5"]),

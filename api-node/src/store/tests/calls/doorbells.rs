@@ -12,6 +12,7 @@ use super::{Target, call, claim_one, due_now, leased};
 contract!(
     what_is_due_comes_in_order,
     no_function_gets_more_than_its_share,
+    what_is_full_is_not_in_the_way_of_others,
     a_delayed_call_becomes_queued_when_it_is_due,
     what_was_rung_is_counted_until_it_is_claimed,
     what_was_rung_in_vain_is_rung_again,
@@ -32,7 +33,7 @@ fn priority(priority: i32) -> CallOptions {
 }
 
 async fn due(f: &Fixture, per_fn: u32, limit: u32, ageing: Duration) -> Vec<CallId> {
-    let due = f.store.due_doorbells(per_fn, limit, ageing).await;
+    let due = f.store.due_doorbells(per_fn, limit, ageing, &[]).await;
     let due = due.expect("an answer").into_iter();
     due.map(|doorbell| doorbell.lease.call_id).collect()
 }
@@ -60,7 +61,11 @@ async fn what_is_due_comes_in_order(f: Fixture) {
     // A step for every ten seconds: 7 for the older one, 5 for the old one.
     let aged = [&older, &old, &high, &middle].map(Clone::clone);
     assert_eq!(due(&f, 9, 9, Duration::from_secs(10)).await, aged);
-    let doorbells = f.store.due_doorbells(9, 1, NEVER).await.expect("an answer");
+    let doorbells = f
+        .store
+        .due_doorbells(9, 1, NEVER, &[])
+        .await
+        .expect("an answer");
     assert_eq!(doorbells[0].priority, 5);
     assert_eq!(doorbells[0].fn_id, two.func.id);
     assert_eq!(doorbells[0].due_at, call(&f, &high).await.due_at);
@@ -79,9 +84,41 @@ async fn no_function_gets_more_than_its_share(f: Fixture) {
         hogs.push(id);
     }
     let last = other.accept(&f, priority(0)).await;
-    let expected = [&hogs[1], &hogs[3], &last].map(Clone::clone);
+    let expected = [&hogs[1], &last, &hogs[3]].map(Clone::clone);
     assert_eq!(due(&f, 2, 9, NEVER).await, expected);
     assert_eq!(due(&f, 9, 9, NEVER).await.len(), 7);
+}
+
+/// Of more functions than a look takes, those that can ring are found.
+async fn what_is_full_is_not_in_the_way_of_others(f: Fixture) {
+    let mut full = Vec::new();
+    for name in ["a", "b", "c"] {
+        let hog = Target::new(&f, name).await;
+        for level in [0, 9] {
+            let id = hog.accept(&f, priority(level)).await;
+            due_since(&f, &id, 100_000).await;
+        }
+        full.push(hog.func.id);
+    }
+    let other = Target::new(&f, "d").await;
+    let delayed = CallOptions {
+        delay_seconds: Some(100),
+        ..CallOptions::default()
+    };
+    let id = other.accept(&f, delayed).await;
+    due_since(&f, &id, 1).await;
+    let found = |full: Vec<FnId>, limit| {
+        let store = &f.store;
+        async move {
+            let due = store.due_doorbells(9, limit, NEVER, &full).await;
+            let due = due.expect("an answer").into_iter();
+            due.map(|doorbell| doorbell.fn_id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(found(full.clone(), 3).await, [other.func.id.clone()]);
+    // Each has its first one before any has its second one, whatever the priorities.
+    assert_eq!(found(vec![], 4).await[3], other.func.id);
+    assert_eq!(found(full[1..].to_vec(), 9).await.len(), 3);
 }
 
 async fn a_delayed_call_becomes_queued_when_it_is_due(f: Fixture) {

@@ -309,7 +309,7 @@ impl World {
         let due = self
             .f
             .store
-            .due_doorbells(100, 100, LEASE)
+            .due_doorbells(100, 100, LEASE, &[])
             .await
             .expect("doorbells");
         let now = now();

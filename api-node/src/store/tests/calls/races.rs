@@ -229,7 +229,7 @@ async fn batches_in_any_order_do_not_stop_each_other(f: Fixture) {
     again.expect("a count");
     let doorbells = f
         .store
-        .due_doorbells(100, 100, LEASE)
+        .due_doorbells(100, 100, LEASE, &[])
         .await
         .expect("an answer");
     for id in ids {

@@ -66,7 +66,7 @@ pub enum Claimed {
     Leased(Box<LeasedCall>),
     /// It is not; its doorbell was late, doubled or early, and can be forgotten.
     Refused(Refused),
-    /// There is no such call.
+    /// There is no such call; or what it needs is lost, and it has been given up.
     Unknown,
     /// Its function is gone; it has been given up.
     FunctionDeleted,

@@ -18,6 +18,7 @@ use super::{
 contract!(
     a_call_runs_and_is_answered,
     a_claim_says_why_not,
+    a_call_without_its_request_is_given_up,
     a_failed_attempt_is_repeated,
     a_lost_lease_changes_nothing,
     a_lease_that_ran_out_is_taken_back,
@@ -137,6 +138,21 @@ async fn a_claim_says_why_not(f: Fixture) {
         assert!(!record.completed_at.is_unset());
     }
     assert_eq!(call(&f, &early).await.status, CallState::Delayed);
+}
+
+async fn a_call_without_its_request_is_given_up(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    f.sql("DELETE FROM call_requests").await;
+    assert_eq!(claim_one(&f, &id).await, Claimed::Unknown);
+    let record = call(&f, &id).await;
+    assert_eq!(
+        (record.status, record.reason),
+        (CallState::Dead, Some(DeadReason::Permanent))
+    );
+    let error = "its request or its function's snapshot is lost";
+    assert_eq!(record.error.as_deref(), Some(error));
+    assert_eq!(f.store.next_doorbell().await.expect("an answer"), None);
 }
 
 async fn a_failed_attempt_is_repeated(f: Fixture) {

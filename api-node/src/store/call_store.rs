@@ -242,7 +242,7 @@ pub trait CallStore: Send + Sync + 'static {
     async fn call_request(&self, id: &CallId) -> Result<CallRequestDoc, ApiError>;
     /// What its function answered. `CallNotFound`, `CallResultNotFound`.
     async fn call_result(&self, id: &CallId) -> Result<CallResult, ApiError>;
-    /// Its attempts, the first one first. `CallNotFound`.
+    /// Its attempts, the first one first; of more than a thousand the last ones. `CallNotFound`.
     async fn call_attempts(&self, id: &CallId) -> Result<Vec<Attempt>, ApiError>;
     /// Calls, newest first; the cursor of a page is an id.
     async fn calls(
@@ -284,7 +284,8 @@ pub trait CallStore: Send + Sync + 'static {
         ageing: Duration,
         full: &[FnId],
     ) -> Result<Vec<Doorbell>, ApiError>;
-    /// Forgets doorbells that were confirmed; one that was set anew meanwhile (another epoch) stays.
+    /// Notes that doorbells were confirmed; one that was set anew meanwhile (another epoch) is still to be
+    /// rung.
     async fn confirm_doorbells(&self, rung: Vec<LeaseRef>) -> Result<(), ApiError>;
     /// How many calls of each function were rung for, as was confirmed, and wait for a runner. Of these
     /// functions only.

@@ -20,6 +20,7 @@ contract!(
     a_claim_says_why_not,
     a_call_without_its_request_is_given_up,
     a_failed_attempt_is_repeated,
+    of_many_attempts_the_last_ones_are_shown,
     a_lost_lease_changes_nothing,
     a_lease_that_ran_out_is_taken_back,
     a_call_that_loses_its_runners_is_given_up,
@@ -204,6 +205,22 @@ async fn a_failed_attempt_is_repeated(f: Fixture) {
     let second = leased(claim_one(&f, &lease.call_id).await).lease;
     let ended = finish_one(&f, &second, AttemptOutcome::Returned).await;
     assert!(matches!(ended, Ended::Accepted { doorbell: None, .. }));
+}
+
+async fn of_many_attempts_the_last_ones_are_shown(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let lease = target.running(&f, CallOptions::default()).await;
+    let rows: Vec<String> = (2..=1005)
+        .map(|epoch| format!("('{}', {epoch}, 'returned', 'r', 1, 1)", lease.call_id))
+        .collect();
+    f.sql(&format!(
+        "INSERT INTO call_attempts (call_id, epoch, status, runner_id, claimed_at, lease_until) VALUES {}",
+        rows.join(", ")
+    ))
+    .await;
+    let all = f.store.call_attempts(&lease.call_id).await.expect("kept");
+    let epochs: Vec<i64> = all.iter().map(|one| one.epoch).collect();
+    assert_eq!(epochs, (6..=1005).collect::<Vec<_>>());
 }
 
 async fn a_lost_lease_changes_nothing(f: Fixture) {

@@ -223,7 +223,7 @@ impl Look {
         let per_fn = share.clamp(FEWEST_PER_FN, self.window.max(FEWEST_PER_FN));
         let due = self
             .store
-            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing)
+            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing, &[])
             .await?;
         let found = ledger.sort(due, per_fn, LOOK_LIMIT);
         let published = !found.publish.is_empty();

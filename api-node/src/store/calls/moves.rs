@@ -177,7 +177,8 @@ impl Moving {
         &self.row
     }
 
-    /// Makes a move of the machine, which ended an attempt with `error` and `answer` if it ended one.
+    /// Makes a move of the machine, which ended an attempt with `error` and `answer` if it ended one; or
+    /// gave the call up with `error`.
     pub(super) fn make(
         &mut self,
         step: Move,
@@ -187,8 +188,10 @@ impl Moving {
     ) {
         let (result_status, result) = answer.unzip();
         let record = &mut self.row.record;
-        if let Some(status) = step.attempt {
+        if step.attempt.is_some() || error.is_some() {
             record.error.clone_from(&error);
+        }
+        if let Some(status) = step.attempt {
             record.runner_id = None;
             self.attempt = Some(EndedAttempt {
                 epoch: self.row.progress.epoch,

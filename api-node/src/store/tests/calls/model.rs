@@ -309,7 +309,7 @@ impl World {
         let due = self
             .f
             .store
-            .due_doorbells(100, 100, LEASE)
+            .due_doorbells(100, 100, LEASE, &[])
             .await
             .expect("doorbells");
         let now = now();
@@ -337,7 +337,7 @@ impl World {
         let rung = self
             .f
             .store
-            .ring_again(Duration::ZERO, 100)
+            .ring_again(Duration::ZERO..=Duration::ZERO, 100)
             .await
             .expect("a count");
         let mut expected = 0;

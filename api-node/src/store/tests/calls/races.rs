@@ -222,11 +222,14 @@ async fn batches_in_any_order_do_not_stop_each_other(f: Fixture) {
     }
     // Whatever was first: a call runs exactly as long as its attempt does, and waits exactly as long
     // as it has a doorbell, which may have been confirmed.
-    let again = f.store.ring_again(Duration::ZERO, 100).await;
+    let again = f
+        .store
+        .ring_again(Duration::ZERO..=Duration::ZERO, 100)
+        .await;
     again.expect("a count");
     let doorbells = f
         .store
-        .due_doorbells(100, 100, LEASE)
+        .due_doorbells(100, 100, LEASE, &[])
         .await
         .expect("an answer");
     for id in ids {

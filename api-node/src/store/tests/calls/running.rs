@@ -18,7 +18,9 @@ use super::{
 contract!(
     a_call_runs_and_is_answered,
     a_claim_says_why_not,
+    a_call_without_its_request_is_given_up,
     a_failed_attempt_is_repeated,
+    of_many_attempts_the_last_ones_are_shown,
     a_lost_lease_changes_nothing,
     a_lease_that_ran_out_is_taken_back,
     a_call_that_loses_its_runners_is_given_up,
@@ -139,6 +141,21 @@ async fn a_claim_says_why_not(f: Fixture) {
     assert_eq!(call(&f, &early).await.status, CallState::Delayed);
 }
 
+async fn a_call_without_its_request_is_given_up(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    f.sql("DELETE FROM call_requests").await;
+    assert_eq!(claim_one(&f, &id).await, Claimed::Unknown);
+    let record = call(&f, &id).await;
+    assert_eq!(
+        (record.status, record.reason),
+        (CallState::Dead, Some(DeadReason::Permanent))
+    );
+    let error = "its request or its function's snapshot is lost";
+    assert_eq!(record.error.as_deref(), Some(error));
+    assert_eq!(f.store.next_doorbell().await.expect("an answer"), None);
+}
+
 async fn a_failed_attempt_is_repeated(f: Fixture) {
     let target = Target::new(&f, "a").await;
     let lease = target.running(&f, attempts(2)).await;
@@ -188,6 +205,22 @@ async fn a_failed_attempt_is_repeated(f: Fixture) {
     let second = leased(claim_one(&f, &lease.call_id).await).lease;
     let ended = finish_one(&f, &second, AttemptOutcome::Returned).await;
     assert!(matches!(ended, Ended::Accepted { doorbell: None, .. }));
+}
+
+async fn of_many_attempts_the_last_ones_are_shown(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let lease = target.running(&f, CallOptions::default()).await;
+    let rows: Vec<String> = (2..=1005)
+        .map(|epoch| format!("('{}', {epoch}, 'returned', 'r', 1, 1)", lease.call_id))
+        .collect();
+    f.sql(&format!(
+        "INSERT INTO call_attempts (call_id, epoch, status, runner_id, claimed_at, lease_until) VALUES {}",
+        rows.join(", ")
+    ))
+    .await;
+    let all = f.store.call_attempts(&lease.call_id).await.expect("kept");
+    let epochs: Vec<i64> = all.iter().map(|one| one.epoch).collect();
+    assert_eq!(epochs, (6..=1005).collect::<Vec<_>>());
 }
 
 async fn a_lost_lease_changes_nothing(f: Fixture) {

@@ -35,7 +35,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::batcher::Batcher;
-use self::callbacks::{Callbacks, Poster};
+use self::callbacks::{Callbacks, Makes, Poster};
 use self::dispatch::{Dispatcher, DispatcherParts};
 use self::enqueue::Enqueue;
 use self::reconcile::{Activity, Count, Expire, PruneLogs, RecoverLeases, Retire, RingAgain};
@@ -336,14 +336,15 @@ impl Inner {
             store: Arc::clone(calls),
             metrics: metrics.clone(),
         });
-        let callbacks = Callbacks {
+        let callbacks = Makes {
             store: Arc::clone(calls),
             poster: Poster::new(&settings.callbacks),
             settings: settings.callbacks.clone(),
             metrics: metrics.clone(),
             clock: Arc::clone(&self.clock),
         };
-        self.nudged_job(callbacks, Arc::clone(&self.effects.callbacks));
+        let nudge = Arc::clone(&self.effects.callbacks);
+        self.nudged_job(Callbacks::new(callbacks, Arc::clone(&nudge)), nudge);
     }
 
     fn job(&self, job: impl reconcile::Job) {

@@ -12,6 +12,7 @@ mod batcher;
 mod callbacks;
 mod dispatch;
 mod enqueue;
+mod log_gate;
 mod metrics;
 mod outage;
 mod panics;
@@ -38,6 +39,7 @@ use self::batcher::Batcher;
 use self::callbacks::{Callbacks, Makes, Poster};
 use self::dispatch::{Dispatcher, DispatcherParts};
 use self::enqueue::Enqueue;
+use self::log_gate::LogGate;
 use self::reconcile::{Activity, Count, Expire, PruneLogs, RecoverLeases, Retire, RingAgain};
 use self::relay::{Relay, RelaySettings};
 use self::snapshots::Snapshots;
@@ -82,6 +84,7 @@ struct Inner {
     store: Arc<dyn Store>,
     queue: Arc<dyn Queue>,
     logs: Arc<dyn LogStore>,
+    log_gate: LogGate,
     ids: Arc<IdSource>,
     settings: CallsSettings,
     clock: Clock,
@@ -178,6 +181,7 @@ impl Calls {
             store,
             queue,
             logs,
+            log_gate: LogGate::default(),
             ids,
             settings,
             clock,

@@ -39,6 +39,9 @@ const RECHECK: Duration = Duration::from_millis(500);
 const BROKER_POLL: Duration = Duration::from_millis(200);
 /// Doorbells that are read at once.
 const LOOK_LIMIT: u32 = 1024;
+/// The most of them, while those that are kept back would hide others: as many as may wait to be
+/// published.
+const LONGEST_LOOK: u32 = 8192;
 /// Of one function at least, however many functions keep doorbells back.
 const FEWEST_PER_FN: u32 = 8;
 /// How long a doorbell that was found may take to be published.
@@ -160,6 +163,7 @@ impl Look {
         // What a crash has left is looked for at once.
         let mut wake = Instant::now();
         let mut earliest = wake;
+        let mut limit = LOOK_LIMIT;
         let mut forget_at = wake + FORGET_EVERY;
         loop {
             let at = self
@@ -187,7 +191,7 @@ impl Look {
                 continue;
             }
             let urgent = self.relay.ledger.time_has_come() || told;
-            match self.look(urgent).await {
+            match self.look(urgent, &mut limit).await {
                 Ok(next) => {
                     outage.over();
                     earliest = Instant::now() + GAP;
@@ -201,8 +205,8 @@ impl Look {
         }
     }
 
-    /// Publishes what is due; returns how long to wait until the next look.
-    async fn look(&self, urgent: bool) -> Result<Duration, ApiError> {
+    /// Publishes what is due, at most `limit`; returns how long to wait until the next look.
+    async fn look(&self, urgent: bool, limit: &mut u32) -> Result<Duration, ApiError> {
         let ledger = &self.relay.ledger;
         let waiting = ledger.waiting();
         if waiting.is_empty() && !urgent {
@@ -223,10 +227,19 @@ impl Look {
         let per_fn = share.clamp(FEWEST_PER_FN, self.window.max(FEWEST_PER_FN));
         let due = self
             .store
-            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing)
+            .due_doorbells(per_fn, *limit, self.ageing)
             .await?;
-        let found = ledger.sort(due, per_fn, LOOK_LIMIT);
+        let read = u32::try_from(due.len()).unwrap_or(u32::MAX);
+        let found = ledger.sort(due, per_fn, *limit);
         let published = !found.publish.is_empty();
+        // Doorbells of functions whose windows are full are read again and again, the oldest first: there
+        // must be room for those of others behind them.
+        if read < *limit / 4 {
+            *limit = LOOK_LIMIT;
+        } else if read >= *limit && !published && *limit < LONGEST_LOOK {
+            *limit *= 2;
+            return Ok(GAP);
+        }
         let all = found
             .publish
             .into_iter()

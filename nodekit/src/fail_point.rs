@@ -65,13 +65,15 @@ pub use self::deaths::fail_point;
 
 #[cfg(feature = "chaos")]
 mod deaths {
+    use std::path::Path;
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::Step;
 
     /// The process may die here: with the probability that `HEARTH_ABORT_AT` gives to this step, as in
-    /// `claim-before-ack:0.01,answer-before-finish:0.02`.
+    /// `claim-before-ack:0.01,answer-before-finish:0.02`. It does so only as long as the file exists
+    /// that `HEARTH_ABORT_WHILE` names, if it names one.
     pub fn fail_point(step: Step) {
         static WHERE: LazyLock<Vec<(Step, f64)>> = LazyLock::new(|| {
             let text = std::env::var("HEARTH_ABORT_AT").unwrap_or_default();
@@ -85,7 +87,10 @@ mod deaths {
             return;
         };
         let pass = PASSES.fetch_add(1, Ordering::Relaxed);
-        if chance(u64::from(std::process::id()) << 32 | pass) < *probability {
+        let chance = chance(u64::from(std::process::id()) << 32 | pass);
+        let armed =
+            || std::env::var("HEARTH_ABORT_WHILE").map_or(true, |file| Path::new(&file).exists());
+        if chance < *probability && armed() {
             tracing::error!(step = step.as_str(), "dies at a step, as it was told to");
             std::process::abort();
         }

@@ -150,7 +150,8 @@ pub struct CallbackDelivery {
 pub struct Retention {
     /// Records of calls.
     pub calls: Duration,
-    /// Requests, results and idempotency keys.
+    /// Requests, results and idempotency keys; the request of a dead call that was not redriven is kept as
+    /// long as its record.
     pub results: Duration,
     /// Logs.
     pub logs: Duration,
@@ -175,7 +176,8 @@ pub trait CallStore: Send + Sync + 'static {
     /// same order. A call whose id is known already is answered as it was the first time.
     ///
     /// The inner errors are `FnNotFound`, `IdempotencyKeyReused` and `IdempotencyKeyInUse` (a call that
-    /// keeps its client waiting holds the key).
+    /// keeps its client waiting holds the key), and `InvalidCallOption` for a call whose time is too far
+    /// ahead.
     async fn accept(
         &self,
         calls: Vec<Acceptance>,
@@ -191,11 +193,17 @@ pub trait CallStore: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<Claimed>, ApiError>;
 
-    /// Notes that the function is about to see these calls; returns those whose leases hold for
-    /// `runner`. Repeating it changes nothing.
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError>;
+    /// Notes that the function is about to see these calls, and renews their leases for `lease` from now
+    /// on; returns those whose leases hold for `runner`: not those that have run out, though nobody may
+    /// have taken them back yet.
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError>;
 
-    /// Renews leases of `runner`; returns those that hold.
+    /// Renews leases of `runner`; returns those that hold. A lease never gets shorter by it.
     async fn renew(
         &self,
         leases: Vec<LeaseRef>,

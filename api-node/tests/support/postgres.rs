@@ -218,6 +218,7 @@ impl Cluster {
             .arg(signal)
             .arg(&server)
             .args(&children)
+            .stderr(Stdio::null())
             .status()
             .expect("kill runs");
         // A child may have ended meanwhile; the server itself has not.

@@ -76,13 +76,18 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError> {
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError> {
         if leases.is_empty() {
             return Ok(leases);
         }
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let held = leases::start(&mut *tx, &leases, runner).await?;
+            let held = leases::start(&mut *tx, &leases, runner, lease).await?;
             self.commit(tx, vec![]).await?;
             Ok(held)
         })

@@ -35,7 +35,7 @@ macro_rules! update {
     ($only:literal) => {
         concat!(
             "UPDATE calls SET state = batch.state, reason = batch.reason, epoch = batch.epoch, \
-             attempts = batch.attempts, crashes = batch.crashes, backoff_ms = batch.backoff_ms, \
+             attempts = batch.attempts, crashes = batch.crashes, lease_losses = batch.lease_losses, setbacks = batch.setbacks, backoff_ms = batch.backoff_ms, \
              due_at = batch.due_at, error = batch.error, runner_id = batch.runner_id, \
              result_status = batch.result_status, started_at = batch.started_at, \
              completed_at = batch.completed_at \
@@ -45,7 +45,7 @@ macro_rules! update {
     };
 }
 pub(super) const UPDATE: Sql = batch!([id text, state text, reason text, epoch bigint, attempts bigint,
-    crashes bigint, backoff_ms bigint, due_at bigint, error text, runner_id text,
+    crashes bigint, lease_losses bigint, setbacks bigint, backoff_ms bigint, due_at bigint, error text, runner_id text,
     result_status bigint, started_at bigint, completed_at bigint]
     update!(""),
     update!(" AND calls.id = ANY(ARRAY(SELECT id FROM batch))"));
@@ -83,6 +83,8 @@ struct Row<'a> {
     epoch: i64,
     attempts: u32,
     crashes: u32,
+    lease_losses: u32,
+    setbacks: u32,
     backoff_ms: i64,
     due_at: Option<i64>,
     error: Option<Text<'a>>,
@@ -299,6 +301,8 @@ fn row(row: &CallRow) -> Row<'_> {
         epoch: progress.epoch,
         attempts: progress.attempts,
         crashes: progress.crashes,
+        lease_losses: progress.lease_losses,
+        setbacks: progress.setbacks,
         backoff_ms: wide(progress.backoff_ms),
         due_at: millis(progress.due_at),
         error: record.error.as_deref().map(Text),

@@ -60,11 +60,17 @@ pub(in super::super) fn batches() -> Vec<Statement> {
         moves::END_ATTEMPTS,
         redrive::SUCCEED,
         results::REQUESTS,
+        retire::USED_REQUESTS,
     ];
     let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
     let statements = all.map(|sql| Statement {
         sql: sql.postgres.to_owned(),
-        values: vec!["'[]'".to_owned(), String::new(), "5".to_owned()],
+        values: vec![
+            "'[]'".to_owned(),
+            String::new(),
+            "5".to_owned(),
+            "5".to_owned(),
+        ],
     });
     statements.map(typed).collect()
 }

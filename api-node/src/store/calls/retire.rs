@@ -16,7 +16,7 @@ use super::rows::millis_of;
 const SETTLED: i64 = 20_000;
 /// For so long a call can refer to its snapshot after that was last noted to be in use: a day until it
 /// is noted again, at most 14 days of delay and 14 of waiting, and a margin. Its request is read as
-/// long as results are kept.
+/// long as results are kept, and that of a dead call as long as the call is.
 const SNAPSHOT_USE: i64 = 31 * 24 * 3600 * 1000;
 
 macro_rules! position {
@@ -42,6 +42,14 @@ pub(in super::super) const OLD_KEYS: &str = "SELECT call_id FROM call_keys \
 const DROP_SNAPSHOTS: &str = "DELETE FROM call_snapshots WHERE hash IN (SELECT hash FROM call_snapshots \
     WHERE used_at <= $1 ORDER BY used_at LIMIT $2) AND used_at <= $1 RETURNING hash";
 
+/// Requests of calls that are over. That of a dead call is what it is redriven with: it goes with the
+/// call, unless that has been redriven. The condition is a value that PostgreSQL looks up row by row.
+pub(super) const USED_REQUESTS: Sql = of_ids!(
+    "DELETE FROM call_requests",
+    "call_id",
+    "AND COALESCE((SELECT c.state <> 'dead' OR c.successor_id IS NOT NULL FROM calls c \
+     WHERE c.id = call_requests.call_id), TRUE)"
+);
 /// What is kept for a while only.
 pub(super) const PARTS: [Sql; 3] = [
     of_ids!("DELETE FROM call_requests", "call_id", ""),
@@ -93,7 +101,8 @@ pub(super) async fn retire(
     match kind {
         Kind::Results => {
             let ids = passed(session, "results", now, results, limit).await?;
-            delete(session, &PARTS, &ids).await?;
+            delete(session, &[USED_REQUESTS], &ids).await?;
+            delete(session, &PARTS[1..], &ids).await?;
             Ok((ids.len() as u64, Vec::new()))
         }
         Kind::Logs => {
@@ -121,7 +130,8 @@ pub(super) async fn retire(
             Ok((ids.len() as u64, ids))
         }
         Kind::Snapshots => {
-            let before = now.saturating_sub(results).saturating_sub(SNAPSHOT_USE);
+            let read = results.max(millis_of(retention.calls));
+            let before = now.saturating_sub(read).saturating_sub(SNAPSHOT_USE);
             let args = [Arg::Int(before), Arg::Int(limit.into())];
             let dropped: Vec<(String,)> = session.rows(DROP_SNAPSHOTS, &args).await?;
             Ok((dropped.len() as u64, Vec::new()))

@@ -49,6 +49,8 @@ pub struct RemoteCallsSettings {
     pub attempt_timeout: Duration,
     /// How long a short request may take with all its attempts.
     pub total_timeout: Duration,
+    /// The same for the acceptance of a call, whose client is to be told soon that it fails.
+    pub accept_timeout: Duration,
 }
 
 impl Default for RemoteCallsSettings {
@@ -57,6 +59,7 @@ impl Default for RemoteCallsSettings {
             max_body: DEFAULT_MAX_BODY,
             attempt_timeout: Duration::from_secs(3),
             total_timeout: Duration::from_secs(8),
+            accept_timeout: Duration::from_millis(1900),
         }
     }
 }
@@ -116,6 +119,21 @@ impl CallNodes {
         Q: Clone + Send + Sync,
         F: Future<Output = Result<Response<R>, Status>> + Send,
     {
+        let patience = self.patience(bytes);
+        self.ask_patiently(patience, bytes, request, method).await
+    }
+
+    async fn ask_patiently<Q, R, F>(
+        &self,
+        patience: Patience,
+        bytes: usize,
+        request: Q,
+        method: impl Fn(CallsClient<Channel>, Request<Q>) -> F + Send + Sync,
+    ) -> Result<R, ApiError>
+    where
+        Q: Clone + Send + Sync,
+        F: Future<Output = Result<Response<R>, Status>> + Send,
+    {
         let _place = match bytes {
             0..=LARGE => None,
             _ => {
@@ -125,7 +143,6 @@ impl CallNodes {
             }
         };
         let client = |channel| self.client(channel);
-        let patience = self.patience(bytes);
         self.0.nodes.ask(patience, client, request, method).await
     }
 
@@ -136,13 +153,24 @@ impl CallNodes {
 
     /// A large message takes its time.
     fn patience(&self, bytes: usize) -> Patience {
+        self.patience_of(bytes, self.0.settings.total_timeout)
+    }
+
+    /// The same for a call that is to be accepted.
+    fn accept_patience(&self, bytes: usize) -> Patience {
+        self.patience_of(bytes, self.0.settings.accept_timeout)
+    }
+
+    fn patience_of(&self, bytes: usize, total: Duration) -> Patience {
         let settings = &self.0.settings;
         let sending = Duration::from_millis((bytes as u64).saturating_mul(1000) / SLOWEST);
         Patience {
-            attempt: settings.attempt_timeout.saturating_add(sending),
-            total: settings
-                .total_timeout
-                .saturating_add(sending.saturating_mul(SENDINGS)),
+            // Half of it, so that another node is asked when one says nothing.
+            attempt: settings
+                .attempt_timeout
+                .min(total / 2)
+                .saturating_add(sending),
+            total: total.saturating_add(sending.saturating_mul(SENDINGS)),
         }
     }
 }

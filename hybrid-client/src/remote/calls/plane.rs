@@ -26,11 +26,12 @@ impl CallPlane for RemoteCalls {
         }
         let request = new_call_message(&call).map_err(ApiError::internal)?;
         let bytes = request.json.len() + request.body.len();
-        let answer = self
-            .nodes
-            .ask(bytes, request, |mut client, request| async move {
-                client.enqueue(request).await.map_err(too_large)
-            });
+        let patience = self.nodes.accept_patience(bytes);
+        let answer =
+            self.nodes
+                .ask_patiently(patience, bytes, request, |mut client, request| async move {
+                    client.enqueue(request).await.map_err(too_large)
+                });
         accepted_of(answer.await?).map_err(malformed)
     }
 

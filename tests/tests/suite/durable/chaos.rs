@@ -19,6 +19,7 @@ mod sleepwalker;
 mod table;
 mod troubles;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,6 +37,9 @@ use natures::FUNCTIONS;
 use plan::Plan;
 use sleepwalker::Sleepwalker;
 use troubles::{Control, Count, EVERYTHING, Links, Processes, Severity};
+
+/// Longer than every pause and every delay: when nothing has moved for so long, nothing will.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// How much of everything.
 #[derive(Debug, Clone)]
@@ -78,8 +82,8 @@ impl Scale {
                        claim-before-ack:0.003,ack-before-push:0.003,start-before-send:0.01,\
                        answer-before-finish:0.01,finish-before-reply:0.003",
             bug: None,
-            silence: "5s",
-            patience: Duration::from_secs(120),
+            silence: "20s",
+            patience: Duration::from_secs(300),
         }
     }
 }
@@ -122,7 +126,8 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     println!("HEARTH_CHAOS_STATE={state}");
     let began = Instant::now();
     let network = Network::new();
-    let mut cluster = start(&network, scale).await;
+    let deadly = tempfile::NamedTempFile::new().expect("a file");
+    let mut cluster = start(&network, scale, deadly.path()).await;
     let ledger = Ledger::start(network.outside()).await;
     let functions = deploy(&cluster, &ledger).await;
     println!("all is there after {:?}", began.elapsed());
@@ -167,6 +172,8 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
         sleepwalker.walk(state, control.clone())
     );
     count.extend(cuts.into_iter().chain(walks));
+    // From now on no step is deadly.
+    drop(deadly);
 
     let revived = calm(&mut cluster, scale.patience).await;
     *count.entry("died at a step").or_default() += revived;
@@ -187,7 +194,7 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     (evidence, count)
 }
 
-async fn start(network: &Network, scale: &Scale) -> Cluster {
+async fn start(network: &Network, scale: &Scale, deadly: &Path) -> Cluster {
     let settings = [
         ("FN_CALL_LEASE", format!("{}s", LEASE.as_secs())),
         ("FN_CALL_SILENCE", scale.silence.to_owned()),
@@ -196,6 +203,7 @@ async fn start(network: &Network, scale: &Scale) -> Cluster {
         // Some fifteen containers for each runner.
         ("FN_MAX_TOTAL_MEMORY_BYTES", "1000000000".to_owned()),
         ("HEARTH_ABORT_AT", scale.abort_at.to_owned()),
+        ("HEARTH_ABORT_WHILE", deadly.display().to_string()),
         (
             "HEARTH_PLANTED_BUG",
             scale.bug.unwrap_or_default().to_owned(),
@@ -277,18 +285,24 @@ fn clients(
     clients
 }
 
-/// After the last trouble: everything runs, and nothing is in flight any more, or the time is up.
-/// Returns how many nodes died meanwhile at a step.
+/// After the last trouble: everything runs, and nothing is in flight any more, or nothing moves, or
+/// the time is up. Returns how many nodes died meanwhile at a step.
 async fn calm(cluster: &mut Cluster, patience: Duration) -> u32 {
     let began = Instant::now();
-    let mut revived = 0;
+    let (mut revived, mut before, mut moved) = (0, String::new(), began);
     loop {
-        // Steps go on to be deadly.
+        // A step may have been deadly a moment ago.
         revived += processes(cluster).revive().await;
-        let query = "SELECT count(*) FROM calls WHERE state IN ('delayed', 'queued', 'running')";
-        let in_flight = cluster.postgres.query(&cluster.database, query);
-        if in_flight == "0" || began.elapsed() > patience {
+        let query = "SELECT (SELECT count(*) FROM calls \
+             WHERE state IN ('delayed', 'queued', 'running')), \
+             (SELECT count(*) FROM call_attempts), \
+             (SELECT count(*) FROM call_attempts WHERE ended_at IS NULL)";
+        let now = cluster.postgres.query(&cluster.database, query);
+        if now.starts_with("0|") || began.elapsed() > patience || moved.elapsed() > STUCK {
             break;
+        }
+        if now != before {
+            (before, moved) = (now, Instant::now());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

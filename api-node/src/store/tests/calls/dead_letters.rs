@@ -18,6 +18,7 @@ contract!(
     only_dead_calls_are_redriven_or_purged,
     a_purged_call_leaves_nothing,
     what_is_old_is_deleted,
+    a_dead_call_can_be_redriven_as_long_as_it_is_kept,
     what_is_young_or_in_use_is_kept,
 );
 
@@ -191,19 +192,39 @@ async fn what_is_old_is_deleted(f: Fixture) {
         let again = accept_one(&f, target.keyed(&format!("k{hours}"))).await;
         assert!(!again.accepted.replayed, "the key is free");
     }
-    // Without its request a dead call is not redriven.
+}
+
+async fn a_dead_call_can_be_redriven_as_long_as_it_is_kept(f: Fixture) {
+    let target = Target::new(&f, "a").await;
     let id = dead(&f, &target, CallOptions::default()).await;
-    over_since(&f, &id, 25).await;
-    f.store.retire(retention, 9).await.expect("an answer");
-    assert_eq!(call(&f, &id).await.reason, Some(DeadReason::Permanent));
-    let answers = f
-        .store
-        .redrive(vec![(id, new_id())])
-        .await
-        .expect("an answer");
-    for answer in answers {
-        refused(answer, ErrorCode::CallNotFound);
+    let redriven = dead(&f, &target, CallOptions::default()).await;
+    let wish = vec![(redriven.clone(), new_id())];
+    f.store.redrive(wish).await.expect("an answer");
+    for id in [&id, &redriven] {
+        over_since(&f, id, 29 * 24).await;
     }
+    // Nothing was called since: the snapshot is as old as the calls.
+    f.sql("UPDATE call_snapshots SET used_at = used_at - 5097600000")
+        .await;
+    let (count, _) = f.store.retire(Retention::default(), 9).await.expect("done");
+    assert_eq!(count, 2 + 2, "parts and logs");
+    refused(
+        f.store.call_request(&redriven).await,
+        ErrorCode::CallNotFound,
+    );
+    assert_eq!(call(&f, &id).await.reason, Some(DeadReason::Permanent));
+    let request = f.store.call_request(&id).await.expect("kept");
+    let again = new_id();
+    let answers = f.store.redrive(vec![(id.clone(), again.clone())]).await;
+    for answer in answers.expect("an answer") {
+        assert_eq!(answer.expect("redriven").accepted.id, again);
+    }
+    let leased = leased(claim_one(&f, &again).await);
+    assert_eq!(leased.body, request.body);
+    // With the call goes its request.
+    over_since(&f, &id, 31 * 24).await;
+    f.store.retire(Retention::default(), 9).await.expect("done");
+    refused(f.store.call_request(&id).await, ErrorCode::CallNotFound);
 }
 
 async fn what_is_young_or_in_use_is_kept(f: Fixture) {
@@ -247,8 +268,8 @@ async fn what_is_young_or_in_use_is_kept(f: Fixture) {
         f.store.call_result(&young.call_id).await.expect("kept"),
         answer(200)
     );
-    // A snapshot that was used before the longest life of a call is read by nobody.
-    f.sql("UPDATE call_snapshots SET used_at = used_at - 2678400000")
+    // A snapshot that was used before the longest life of a call, and of its record, is read by nobody.
+    f.sql("UPDATE call_snapshots SET used_at = used_at - 5184000000")
         .await;
     assert_eq!(
         f.store

@@ -81,11 +81,10 @@ impl Evidence {
             if let Some(why) = unexplained(history, runs) {
                 found(why);
             }
-            if self.first.get(id) != Some(history) {
-                found(match self.first.get(id) {
-                    Some(before) => format!("has changed; it was\n    {}", told(before)),
-                    None => "was not there a moment ago".to_owned(),
-                });
+            match self.first.get(id) {
+                Some(before) if before == history || !before.call.status.is_final() => {}
+                Some(before) => found(format!("has changed; it was\n    {}", told(before))),
+                None => found("was not there a moment ago".to_owned()),
             }
         }
         for id in self

@@ -62,9 +62,12 @@ impl Plan {
         let (delayed, expires, urgent, few) = (some(8), some(3), some(20), some(20));
         let (cancelled, preferred) = (some(6), some(30));
         let mut function = index(&mut random, FUNCTIONS.len());
-        // A large input, and a function that makes the machine tremble, are not for every twentieth.
-        if matches!(FUNCTIONS[function], Nature::Large | Nature::Hungry) && random.within(0, 2) == 0
-        {
+        // What makes the machine tremble is not for every twentieth: each crash costs a container.
+        let is_heavy = matches!(
+            FUNCTIONS[function],
+            Nature::Large | Nature::Hungry | Nature::Crashes | Nature::Hangs
+        );
+        if is_heavy && random.within(0, 2) == 0 {
             function = 0;
         }
         let cancel = match (cancelled, random.within(0, 3)) {

@@ -49,16 +49,27 @@ pub(super) fn source(addresses: &[String]) -> RemoteCalls {
 }
 
 impl Sleepwalker<'_> {
-    /// Takes one call after the other until the end.
+    /// Takes calls until the end, a few at a time.
     pub(super) async fn walk(self, state: u64, control: Control) -> Count {
-        let mut random = Random::of(state, u64::MAX - 2);
+        let walk = |number| self.alone(Random::of(state, u64::MAX - 2 - number), &control);
+        let (one, two, three) = tokio::join!(walk(0), walk(1), walk(2));
+        let mut count = one;
+        for (what, times) in two.into_iter().chain(three) {
+            *count.entry(what).or_default() += times;
+        }
+        count
+    }
+
+    /// Takes one call after the other.
+    async fn alone(&self, mut random: Random, control: &Control) -> Count {
         let mut count = Count::new();
         loop {
             if control.pause(random.millis(50, 500)).await {
                 return count;
             }
-            let sleeps = random.millis(LEASE.as_millis() as u64, 3 * LEASE.as_millis() as u64);
-            let Some(call) = self.next(&control).await else {
+            // Until somebody else is in the middle of it.
+            let sleeps = LEASE + random.millis(1_000, 4_000);
+            let Some(call) = self.next(control).await else {
                 continue;
             };
             let func = call.snapshot.func.id.as_str();

@@ -74,8 +74,8 @@ impl Window {
         waiting.map(|(id, _)| id.clone()).collect()
     }
 
-    /// What the store says of `asked`: how many calls of each wait for a runner without a doorbell;
-    /// and how many are on their way to that, by our own count.
+    /// What the store says of `asked`: how many calls of each were rung for and wait for a
+    /// runner; and how many are on their way to that, by our own count.
     pub(super) fn learn(
         &mut self,
         asked: &[FnId],

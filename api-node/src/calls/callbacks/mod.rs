@@ -68,7 +68,7 @@ pub(super) struct Makes {
 #[async_trait]
 impl Job for Callbacks {
     const NAME: &'static str = "callbacks";
-    const EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+    const EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
         while let Some(ended) = self.under_way.try_join_next() {

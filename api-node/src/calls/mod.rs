@@ -12,6 +12,7 @@ mod batcher;
 mod callbacks;
 mod dispatch;
 mod enqueue;
+mod log_gate;
 mod metrics;
 mod outage;
 mod panics;
@@ -35,9 +36,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::batcher::Batcher;
-use self::callbacks::{Callbacks, Poster};
+use self::callbacks::{Callbacks, Makes, Poster};
 use self::dispatch::{Dispatcher, DispatcherParts};
 use self::enqueue::Enqueue;
+use self::log_gate::LogGate;
 use self::reconcile::{Activity, Count, Expire, PruneLogs, RecoverLeases, Retire, RingAgain};
 use self::relay::{Relay, RelaySettings};
 use self::snapshots::Snapshots;
@@ -82,6 +84,7 @@ struct Inner {
     store: Arc<dyn Store>,
     queue: Arc<dyn Queue>,
     logs: Arc<dyn LogStore>,
+    log_gate: LogGate,
     ids: Arc<IdSource>,
     settings: CallsSettings,
     clock: Clock,
@@ -179,6 +182,7 @@ impl Calls {
             store,
             queue,
             logs,
+            log_gate: LogGate::default(),
             ids,
             settings,
             clock,
@@ -337,14 +341,15 @@ impl Inner {
             store: Arc::clone(calls),
             metrics: metrics.clone(),
         });
-        let callbacks = Callbacks {
+        let callbacks = Makes {
             store: Arc::clone(calls),
             poster: Poster::new(&settings.callbacks),
             settings: settings.callbacks.clone(),
             metrics: metrics.clone(),
             clock: Arc::clone(&self.clock),
         };
-        self.nudged_job(callbacks, Arc::clone(&self.effects.callbacks));
+        let nudge = Arc::clone(&self.effects.callbacks);
+        self.nudged_job(Callbacks::new(callbacks, Arc::clone(&nudge)), nudge);
     }
 
     fn job(&self, job: impl reconcile::Job) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::{ApiError, CallId, CallState, Timestamp};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +51,8 @@ pub(super) trait Job: Send + 'static {
 pub(super) struct Activity {
     last: AtomicU64,
     clock: Clock,
+    /// The node is no longer idle.
+    woken: Notify,
 }
 
 impl Activity {
@@ -58,6 +60,7 @@ impl Activity {
         let activity = Self {
             last: AtomicU64::new(0),
             clock,
+            woken: Notify::new(),
         };
         // What another process left may be much.
         activity.note();
@@ -66,12 +69,32 @@ impl Activity {
 
     /// There is a call.
     pub(super) fn note(&self) {
+        let was_busy = self.is_busy();
         self.last.store(self.now(), Ordering::Relaxed);
+        if !was_busy {
+            self.woken.notify_waiters();
+        }
     }
 
     fn is_busy(&self) -> bool {
         let since = self.now().saturating_sub(self.last.load(Ordering::Relaxed));
         Duration::from_millis(since) < BUSY_FOR
+    }
+
+    /// Completes when the pause of a job is over, or it is nudged.
+    async fn pause(&self, (busy, idle): (Duration, Duration), nudge: &Notify) {
+        let began = Instant::now();
+        loop {
+            let mut woken = std::pin::pin!(self.woken.notified());
+            woken.as_mut().enable();
+            let pause = if self.is_busy() { busy } else { idle };
+            tokio::select! {
+                () = sleep_until(began + pause) => return,
+                () = nudge.notified() => return,
+                // The pause is shorter now.
+                () = woken => {}
+            }
+        }
     }
 
     fn now(&self) -> u64 {
@@ -97,10 +120,8 @@ pub(super) fn spawn<J: Job>(
                         sleep(BREATH).await;
                         continue;
                     }
-                    let (busy, idle) = J::EVERY;
-                    let pause = if activity.is_busy() { busy } else { idle };
                     // Whether the time is up or somebody nudged, there may be work.
-                    let _ = timeout(pause, nudge.notified()).await;
+                    activity.pause(J::EVERY, &nudge).await;
                 }
                 Err(error) => sleep(outage.failed(&error)).await,
             }
@@ -124,7 +145,7 @@ pub(super) struct RecoverLeases {
 #[async_trait]
 impl Job for RecoverLeases {
     const NAME: &'static str = "lost leases";
-    const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+    const EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
         let doorbells = self.store.recover_leases(LIMIT).await?;
@@ -150,7 +171,7 @@ pub(super) struct Expire {
 #[async_trait]
 impl Job for Expire {
     const NAME: &'static str = "expired calls";
-    const EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
+    const EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
         let expired = self.store.expire(LIMIT).await?;
@@ -286,4 +307,36 @@ fn count(n: usize) -> u64 {
 
 fn is_full(found: u64) -> bool {
     found >= u64::from(LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicI64;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_of_an_idle_node_does_not_sleep_on_when_there_is_a_call() {
+        let time = Arc::new(AtomicI64::new(1_000_000));
+        let clock = Arc::clone(&time);
+        let activity = Activity::new(Arc::new(move || {
+            Timestamp::from_unix_millis(clock.load(Ordering::Relaxed))
+        }));
+        time.store(2_000_000, Ordering::Relaxed);
+        let (every, nudge) = (
+            (Duration::from_secs(1), Duration::from_secs(1000)),
+            Notify::new(),
+        );
+        let began = Instant::now();
+        let call = async {
+            sleep(Duration::from_millis(500)).await;
+            activity.note();
+        };
+        tokio::join!(activity.pause(every, &nudge), call);
+        assert_eq!(began.elapsed().as_secs(), 1);
+        // Without one it is seldom.
+        time.store(3_000_000, Ordering::Relaxed);
+        activity.pause(every, &nudge).await;
+        assert_eq!(began.elapsed().as_secs(), 1001);
+    }
 }

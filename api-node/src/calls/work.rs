@@ -68,7 +68,9 @@ impl WorkSource for Calls {
         Ok(counts)
     }
 
-    async fn append_logs(&self, _runner_id: &str, chunks: Vec<LogChunk>) -> Result<(), ApiError> {
+    async fn append_logs(&self, runner_id: &str, chunks: Vec<LogChunk>) -> Result<(), ApiError> {
+        let (gate, store) = (&self.0.log_gate, &*self.0.store);
+        let chunks = gate.let_through(store, runner_id, chunks).await?;
         self.0.logs.append(chunks).await
     }
 }

@@ -2,7 +2,7 @@
 //! it must not reach what only this machine or its link can reach, the metadata services of clouds
 //! above all.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::str::FromStr;
 
 /// An address and the length of the prefix that its network shares.
@@ -58,7 +58,22 @@ impl Network {
 /// Whether a callback may reach `address`.
 pub(super) fn may_reach(address: IpAddr, allowed: &[Network]) -> bool {
     let address = address.to_canonical();
-    allowed.iter().any(|network| network.contains(address)) || !is_refused(address)
+    let is_allowed = allowed.iter().any(|network| network.contains(address));
+    is_allowed || !(is_refused(address) || is_own(address))
+}
+
+/// Whether it is an address of this machine: from there it would be reached by itself. Nothing is sent.
+fn is_own(address: IpAddr) -> bool {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    // What cannot be reached at all is refused by the system.
+    from.is_ok_and(|from| from.ip() == address)
 }
 
 /// This machine, its link, and addresses that are nobody's. Private networks are not among them:
@@ -84,6 +99,8 @@ fn is_refused(address: IpAddr) -> bool {
                 || v6.is_multicast()
                 || v6.is_unicast_link_local()
                 || v6 == METADATA_V6
+                // Translators of a site (64:ff9b:1::/48) put the address anywhere.
+                || v6.segments()[..3] == [0x64, 0xff9b, 1]
         }
     }
 }
@@ -131,19 +148,34 @@ mod tests {
             "::ffff:169.254.169.254",
             "::ffff:127.0.0.1",
             "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "64:ff9b:1:a9fe:a9:fe00::",
+            "64:ff9b:1::8.8.8.8",
             "2002:a9fe:a9fe::1",
             "::169.254.169.254",
         ] {
             assert!(!reaches(address, &[]), "{address}");
         }
         for address in [
-            "10.0.0.1",
-            "192.168.1.1",
+            "10.255.255.254",
+            "192.168.255.254",
             "8.8.8.8",
             "2001:db8::1",
             "fd00::1",
         ] {
             assert!(reaches(address, &[]), "{address}");
+        }
+    }
+
+    #[test]
+    fn this_machine_is_known_by_its_addresses() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()));
+        // Whatever address it has in its network, if it is in one.
+        let outwards = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+        if outwards.connect("192.0.2.1:9").is_ok() {
+            let own = outwards.local_addr().expect("an address").ip();
+            assert!(!may_reach(own, &[]), "{own}");
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) const GREED: u64 = 3;
 /// Most credits of one stream that are not used up: far more than any runner has room for. One that
 /// grants more gets no more by it.
 pub(crate) const MAX_CREDITS: u32 = 16_384;
+/// A stream gets no more while so many bytes of inputs wait for its runner to read them.
+const MAX_UNREAD: usize = 64 << 20;
 const LANES: usize = 10;
 /// What is remembered of functions and calls that are gone is forgotten when it is so much.
 const MAX_MEMORY: usize = 10_000;
@@ -64,6 +66,8 @@ struct Link {
     runner: Arc<str>,
     capacity: u32,
     credits: u32,
+    /// Bytes of inputs that the runner has not read.
+    unread: usize,
 }
 
 /// Doorbells of one function, by priority.
@@ -141,6 +145,7 @@ impl<T> Book<T> {
             runner,
             capacity,
             credits: 0,
+            unread: 0,
         };
         self.links.insert(link, link_of);
     }
@@ -159,6 +164,23 @@ impl<T> Book<T> {
         // Slots that are free cannot be in use: we were not told of some ends.
         let busy = of.capacity.saturating_sub(of.credits);
         self.in_flight.at_most(&of.runner, busy);
+    }
+
+    /// So many more bytes of inputs wait for the runner to read them.
+    pub(super) fn queued(&mut self, link: LinkId, bytes: usize) {
+        if let Some(of) = self.links.get_mut(&link) {
+            of.unread += bytes;
+        }
+    }
+
+    /// It has read so many of them; whether it may get more because of that.
+    pub(super) fn read(&mut self, link: LinkId, bytes: usize) -> bool {
+        let Some(of) = self.links.get_mut(&link) else {
+            return false;
+        };
+        let was_open = of.is_open();
+        of.unread = of.unread.saturating_sub(bytes);
+        !was_open && of.is_open()
     }
 
     /// Chooses at most `most` calls and their slots, at `now`.
@@ -303,10 +325,11 @@ impl<T> Book<T> {
         self.known.len() - self.waiting
     }
 
-    /// How many slots are free at all runners.
+    /// How many slots are free at all runners that read what they get.
     pub(super) fn credits(&self) -> u64 {
         self.links
             .values()
+            .filter(|link| link.is_open())
             .map(|link| u64::from(link.credits))
             .sum()
     }
@@ -353,7 +376,7 @@ impl<T> Book<T> {
         let shunned = memory.and_then(|memory| memory.shunned.as_ref());
         let open = self.links.iter().filter(|(_, link)| {
             let own = u64::from(self.in_flight.at(&link.runner, id));
-            link.credits > 0 && own < GREED * self.free_slots(link)
+            link.credits > 0 && link.is_open() && own < GREED * self.free_slots(link)
         });
         let best = open.max_by_key(|(number, link)| {
             let runner = Some(&link.runner);
@@ -407,6 +430,12 @@ impl<T> Book<T> {
         if let Some(link) = self.links.get_mut(&placed.link) {
             link.credits = (link.credits + 1).min(MAX_CREDITS);
         }
+    }
+}
+
+impl Link {
+    fn is_open(&self) -> bool {
+        self.unread < MAX_UNREAD
     }
 }
 

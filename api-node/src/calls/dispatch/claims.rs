@@ -121,6 +121,7 @@ fn hand_over(dispatcher: &Dispatcher, placed: Placed, call: Box<LeasedCall>) {
     let sent = {
         let mut desk = dispatcher.desk();
         desk.book.leased(&placed, lease.clone(), now);
+        desk.book.queued(placed.link, call.body.len());
         match desk.links.get(&placed.link) {
             Some(queue) => queue.try_send(Work::Run(call)).is_ok(),
             None => false,

@@ -67,6 +67,7 @@ impl Link {
                 room = out.reserve(), if next.is_some() => match (room, next.take()) {
                     (Ok(room), Some(work)) => {
                         fail_point(Step::AckBeforePush);
+                        self.dispatcher.read(self.number, &work);
                         room.send(work);
                     }
                     (_, unsent) => {

@@ -319,6 +319,15 @@ impl Dispatcher {
         self.0.changed.notify_one();
     }
 
+    /// A runner has read what was queued for it.
+    fn read(&self, link: LinkId, work: &Work) {
+        if let Work::Run(call) = work
+            && self.desk().book.read(link, call.body.len())
+        {
+            self.0.changed.notify_one();
+        }
+    }
+
     /// Gives a call back that its runner never saw.
     fn give_back(&self, runner: Arc<str>, lease: LeaseRef) {
         self.0.parts.metrics.given_back.inc();

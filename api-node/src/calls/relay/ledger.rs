@@ -170,6 +170,11 @@ impl Ledger {
         self.lock().window.waiting()
     }
 
+    /// Those of them of which no more may be published now.
+    pub(super) fn full(&self) -> Vec<FnId> {
+        self.lock().window.full()
+    }
+
     /// What the store says of them; see [`Window::learn`].
     pub(super) fn learn(&self, asked: &[FnId], rung: &std::collections::BTreeMap<FnId, u64>) {
         let mut state = self.lock();
@@ -181,8 +186,14 @@ impl Ledger {
     }
 
     /// Sorts out the doorbells that are due, of each function at most `per_fn` of which were asked
-    /// for, and at most `limit` in all.
-    pub(super) fn sort(&self, found: Vec<Doorbell>, per_fn: u32, limit: u32) -> Found {
+    /// for, and at most `limit` in all; none of `full`, which keep theirs back.
+    pub(super) fn sort(
+        &self,
+        found: Vec<Doorbell>,
+        per_fn: u32,
+        limit: u32,
+        full: &[FnId],
+    ) -> Found {
         let all = found.len() < usize::try_from(limit).unwrap_or(usize::MAX);
         let mut counts: HashMap<FnId, (u32, bool)> = HashMap::new();
         let mut publish = vec![];
@@ -201,12 +212,12 @@ impl Ledger {
         let mut state = self.lock();
         if all {
             for id in state.window.waiting() {
-                if !counts.contains_key(&id) {
+                if !counts.contains_key(&id) && !full.contains(&id) {
                     state.window.set_more(&id, false);
                 }
             }
         }
-        let mut more = !all;
+        let mut more = !all || !full.is_empty();
         for (id, (count, kept)) in counts {
             let of_fn = kept || count >= per_fn;
             more |= of_fn;

@@ -216,16 +216,18 @@ impl Look {
             let rung = self.store.rung_calls(waiting.clone()).await?;
             ledger.learn(&waiting, &rung);
         }
-        // The more functions keep doorbells back, the fewer are read of each, so that those of all
-        // others are among what is read.
-        let functions = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        // What nobody may ring now is not read. The more other functions keep doorbells back, the fewer
+        // are read of each, so that those of all others are among what is read.
+        let full = ledger.full();
+        let functions = waiting.len().saturating_sub(full.len());
+        let functions = u32::try_from(functions).unwrap_or(u32::MAX);
         let share = LOOK_LIMIT / functions.saturating_add(2);
         let per_fn = share.clamp(FEWEST_PER_FN, self.window.max(FEWEST_PER_FN));
         let due = self
             .store
-            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing, &[])
+            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing, &full)
             .await?;
-        let found = ledger.sort(due, per_fn, LOOK_LIMIT);
+        let found = ledger.sort(due, per_fn, LOOK_LIMIT, &full);
         let published = !found.publish.is_empty();
         let all = found
             .publish

@@ -74,8 +74,15 @@ impl Window {
         waiting.map(|(id, _)| id.clone()).collect()
     }
 
-    /// What the store says of `asked`: how many calls of each wait for a runner without a doorbell;
-    /// and how many are on their way to that, by our own count.
+    /// Those of them of which no more may be published now.
+    pub(super) fn full(&self) -> Vec<FnId> {
+        let full = self.fns.iter();
+        let full = full.filter(|(_, rung)| rung.more && rung.out >= self.limit);
+        full.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// What the store says of `asked`: how many calls of each were rung for and wait for a
+    /// runner; and how many are on their way to that, by our own count.
     pub(super) fn learn(
         &mut self,
         asked: &[FnId],

@@ -6,10 +6,15 @@ use futures_util::StreamExt as _;
 
 use super::*;
 
-contract!(a_small_tenant_is_not_behind_a_hog);
+contract!(
+    a_small_tenant_is_not_behind_a_hog,
+    many_hogs_do_not_hide_who_comes_behind_them,
+);
 
 const HOG: usize = 10_000;
 const SLOTS: u32 = 8;
+/// Of so many functions one look reads all that is read of each, and nothing else.
+const HOGS: usize = 140;
 
 async fn a_small_tenant_is_not_behind_a_hog(f: Fixture) {
     // Nothing renews leases here.
@@ -50,4 +55,34 @@ async fn a_small_tenant_is_not_behind_a_hog(f: Fixture) {
             running.push_back(call);
         }
     }
+}
+
+async fn many_hogs_do_not_hide_who_comes_behind_them(f: Fixture) {
+    let settings = CallsSettings {
+        window: 1,
+        ..CallsSettings::default()
+    };
+    let node = Node::with(&f, settings).await;
+    let app = f.app("a").await;
+    let mut hogs = vec![];
+    for number in 0..HOGS {
+        hogs.push(f.func(&app, &format!("hog{number}")).await);
+    }
+    let small = f.func(&app, "small").await;
+    // No runner takes anything: of each hog one call is rung, and the others are kept back.
+    let posts = hogs
+        .iter()
+        .flat_map(|hog| (0..10).map(|_| node.enqueue(hog, CallOptions::default())));
+    let accepted = futures_util::stream::iter(posts).buffer_unordered(256);
+    assert_eq!(accepted.count().await, 10 * HOGS);
+    let delayed = CallOptions {
+        delay_seconds: Some(1),
+        ..CallOptions::default()
+    };
+    node.enqueue(&small, delayed).await;
+    until("the small one is rung for", || async {
+        let rung = node.calls.store().rung_calls(vec![small.id.clone()]).await;
+        rung.expect("an answer").get(&small.id) == Some(&1)
+    })
+    .await;
 }

@@ -16,6 +16,7 @@ contract!(
     a_dead_call_is_redriven_once_and_purged,
     a_deleted_function_is_not_run,
     a_large_answer_is_cut,
+    a_runner_writes_to_logs_of_calls_that_it_had,
 );
 
 async fn a_call_is_accepted_run_and_over(f: Fixture) {
@@ -282,4 +283,34 @@ async fn a_large_answer_is_cut(f: Fixture) {
     runner.run(&call, answered(200, "output")).await;
     let result = node.calls.store().call_result(&id).await.expect("kept");
     assert_eq!((&result.body[..], result.truncated), (&b"outp"[..], true));
+}
+
+async fn a_runner_writes_to_logs_of_calls_that_it_had(f: Fixture) {
+    let node = Node::new(&f).await;
+    let func = func(&f, "a").await;
+    let id = node.enqueue(&func, CallOptions::default()).await;
+    let mut runner = node.runner("runner", 1, 1).await;
+    let call = runner.next().await;
+    let write = async |runner: &str, call_id: &CallId, epoch: i64, data: &'static str| {
+        let chunk = LogChunk {
+            lease: LeaseRef {
+                call_id: call_id.clone(),
+                epoch,
+            },
+            offset: 0,
+            data: Bytes::from_static(data.as_bytes()),
+        };
+        let told = node.calls.append_logs(runner, vec![chunk]).await;
+        told.expect("it is taken or dropped");
+    };
+    let sync = new_id();
+    write("runner", &id, call.lease.epoch, "mine").await;
+    write("other", &id, call.lease.epoch, "mine, but longer").await;
+    write("runner", &id, call.lease.epoch + 1, "too early").await;
+    write("runner", &id, 0, "in front").await;
+    write("other", &sync, 0, "a client waits").await;
+    write("other", &new_id(), 1, "of nothing").await;
+    let log = async |id: &CallId| node.calls.logs().read(id).await.expect("an answer");
+    assert_eq!(log(&id).await.as_deref(), Some(&b"mine"[..]));
+    assert_eq!(log(&sync).await.as_deref(), Some(&b"a client waits"[..]));
 }

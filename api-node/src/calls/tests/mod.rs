@@ -18,7 +18,7 @@ use domain::call::{
     NewCall,
 };
 use domain::{ApiError, CallId, CallRecord, CallState, ErrorCode, Func, IdSource};
-use hybrid_client::{CallPlane, Dequeue, Work, WorkSource};
+use hybrid_client::{CallPlane, Dequeue, LogChunk, Work, WorkSource};
 use nodekit::metrics::Metrics;
 use tokio::time::{Instant, timeout};
 

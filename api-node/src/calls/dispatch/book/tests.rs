@@ -394,3 +394,16 @@ fn a_runner_that_could_not_run_a_call_does_not_get_it_again_while_another_has_ro
     fixture.add("a", 0, 4);
     assert_eq!(&*runner_of(fixture.place_one(4)).runner, "broken");
 }
+
+#[test]
+fn a_runner_that_does_not_read_gets_no_more() {
+    let mut fixture = Fixture::with_slots(8);
+    fixture.add("a", 0, 0);
+    fixture.add("a", 0, 0);
+    let link = fixture.place_one(0).expect("a slot").link;
+    fixture.book.queued(link, MAX_UNREAD);
+    assert!(fixture.place_one(0).is_none());
+    assert_eq!(fixture.book.credits(), 0, "no messages are taken for it");
+    assert!(fixture.book.read(link, 1));
+    assert!(fixture.place_one(0).is_some());
+}

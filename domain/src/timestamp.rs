@@ -14,6 +14,8 @@ pub struct Timestamp(i64);
 
 /// 0001-01-01T00:00:00Z in milliseconds before the Unix epoch.
 const UNSET_MILLIS: i64 = -62_135_596_800_000;
+/// 9999-12-31T23:59:59.999Z, the last time that RFC 3339 can tell.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
 
 impl Timestamp {
     /// The value of a time that was never set.
@@ -39,11 +41,13 @@ impl Timestamp {
         self.is_unset()
     }
 
-    /// Reads RFC 3339 with up to nine fractional digits; what is finer than a millisecond is cut.
+    /// Reads RFC 3339 with up to nine fractional digits; what is finer than a millisecond is cut. An
+    /// offset can lead out of the years 1 to 9999: such a time could not be printed, and is none.
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000))
             .ok()
+            .filter(|millis| (UNSET_MILLIS..=LAST_MILLIS).contains(millis))
             .map(Self)
     }
 }
@@ -55,8 +59,11 @@ impl Default for Timestamp {
 }
 
 impl fmt::Display for Timestamp {
+    /// Never fails, because whoever turns a value into text counts on that: what is out of the years
+    /// 1 to 9999 is printed as the first or the last time in them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000)
+        let millis = self.0.clamp(UNSET_MILLIS, LAST_MILLIS);
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000)
             .map_err(|_| fmt::Error)?;
         write!(
             f,
@@ -127,11 +134,34 @@ mod tests {
         assert_eq!(Timestamp::parse("yesterday"), None);
     }
 
+    #[test]
+    fn a_time_that_cannot_be_printed_is_not_read() {
+        let last = Timestamp::parse("9999-12-31T23:59:59.999Z").expect("a time");
+        assert_eq!(last, Timestamp(LAST_MILLIS));
+        assert_eq!(Timestamp::parse("9999-12-31T23:59:59-23:00"), None);
+        assert_eq!(Timestamp::parse("0001-01-01T00:00:00+23:00"), None);
+        assert_eq!(
+            Timestamp(LAST_MILLIS + 1).to_string(),
+            "9999-12-31T23:59:59.999Z"
+        );
+        assert_eq!(
+            Timestamp(UNSET_MILLIS - 1).to_string(),
+            "0001-01-01T00:00:00.000Z"
+        );
+    }
+
     proptest! {
         #[test]
-        fn what_is_printed_can_be_read(millis in UNSET_MILLIS..253_402_300_799_999i64) {
+        fn what_is_printed_can_be_read(millis in UNSET_MILLIS..=LAST_MILLIS) {
             let at = Timestamp(millis);
             prop_assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
+        }
+
+        #[test]
+        fn every_time_can_be_printed(millis: i64) {
+            let at = Timestamp(millis);
+            prop_assert!(serde_json::to_string(&at).is_ok());
+            prop_assert!(Timestamp::parse(&at.to_string()).is_some());
         }
     }
 }

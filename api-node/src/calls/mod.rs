@@ -14,6 +14,7 @@ mod dispatch;
 mod enqueue;
 mod metrics;
 mod outage;
+mod panics;
 mod plane;
 mod reconcile;
 mod relay;
@@ -49,6 +50,7 @@ use crate::queue::Queue;
 use crate::store::{CallStore, Clock, Store, wall_clock};
 
 pub use callbacks::{Network, NoNetwork};
+pub(crate) use dispatch::MAX_CREDITS;
 pub use metrics::CallsMetrics;
 pub use settings::{CallbackSettings, CallsSettings};
 
@@ -140,6 +142,7 @@ impl Calls {
         };
         let start = Start {
             store: Arc::clone(&calls),
+            lease: settings.lease,
         };
         let renew = Renew {
             store: Arc::clone(&calls),

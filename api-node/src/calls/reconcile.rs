@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{ApiError, CallState, Timestamp};
+use domain::{ApiError, CallId, CallState, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::metrics::CallsMetrics;
 use super::outage::Outage;
+use super::panics::caught;
 use super::relay::Relay;
 use crate::logs::LogStore;
 use crate::store::{CallStore, Clock, Retention};
@@ -27,6 +28,10 @@ const LIMIT: u32 = 256;
 const BREATH: Duration = Duration::from_millis(10);
 /// A call can end so long after it was made: its longest delay, its longest expiry, and a day.
 const LONGEST_CALL: Duration = Duration::from_secs(29 * 24 * 3600);
+/// A call for which nobody has room is rung for so often at least: its message may be lost, too.
+const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
+/// Logs are deleted in parts of so many, each within the time that a store of logs takes at most.
+const LOGS_AT_ONCE: usize = 32;
 /// Logs of calls that are unknown are looked for so often.
 const PRUNE_LIMIT: usize = 256;
 
@@ -85,7 +90,7 @@ pub(super) fn spawn<J: Job>(
     let run = async move {
         let mut outage = Outage::none(J::NAME);
         loop {
-            match job.work().await {
+            match caught(job.work()).await {
                 Ok(more) => {
                     outage.over();
                     if more {
@@ -174,8 +179,11 @@ impl Job for RingAgain {
 
     async fn work(&mut self) -> Result<bool, ApiError> {
         let silence = match self.forgotten_at {
-            Some(forgotten) => forgotten.elapsed().min(self.silence),
-            None => self.silence,
+            Some(forgotten) => {
+                let all = forgotten.elapsed().min(self.silence);
+                all..=all
+            }
+            None => self.silence..=self.silence.max(LONGEST_SILENCE),
         };
         let rung = self.store.ring_again(silence, LIMIT).await?;
         if rung > 0 {
@@ -205,12 +213,25 @@ impl Job for Retire {
     const EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
-        let (rows, logs) = self.store.retire(self.retention, LIMIT).await?;
+        let rows = self.store.retire(self.retention, LIMIT).await?;
         self.metrics.retired.add(rows);
-        if !logs.is_empty() {
-            self.logs.delete(&logs).await?;
+        Ok(is_full(rows) | self.retire_logs().await?)
+    }
+}
+
+impl Retire {
+    /// Deletes logs; whether there may be more. A store of logs that fails has them to delete again.
+    async fn retire_logs(&self) -> Result<bool, ApiError> {
+        let old = self.store.old_logs(self.retention, LIMIT).await?;
+        for part in old.chunks(LOGS_AT_ONCE) {
+            let ids: Vec<CallId> = part.iter().map(|over| over.call_id.clone()).collect();
+            self.logs.delete(&ids).await?;
+            self.metrics.retired.add(count(ids.len()));
+            if let Some(last) = part.last() {
+                self.store.logs_are_gone(last).await?;
+            }
         }
-        Ok(is_full(rows) || is_full(count(logs.len())))
+        Ok(is_full(count(old.len())))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::call::{AttemptEnd, AttemptOutcome, CallResult, LeaseRef};
+use domain::call::{AttemptEnd, AttemptOutcome, CallResult, Fault, LeaseRef};
 use domain::{ApiError, ErrorCode};
 use hybrid_client::{Dequeue, LogChunk, WorkSource};
 
@@ -49,7 +49,19 @@ impl WorkSource for Calls {
         if let AttemptOutcome::Answered { result, .. } = &mut end.outcome {
             cut(result, self.0.settings.max_result);
         }
+        let could_not_run = matches!(
+            end.outcome,
+            AttemptOutcome::Returned
+                | AttemptOutcome::Failed {
+                    fault: Fault::Platform,
+                    ..
+                }
+        );
         let lease = end.lease.clone();
+        // Before it is due again.
+        if could_not_run {
+            self.0.dispatcher.failed(&lease);
+        }
         let ended = (end, runner_id.to_owned());
         let counts = self.0.ends.submit(ended, FINISH_LIMIT).await?;
         self.0.dispatcher.over(&lease);

@@ -1,11 +1,12 @@
 //! The queue of one API node without a broker: messages live in this process and end with it, which
 //! does no harm, since the store rings again for calls that wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use domain::ApiError;
+use domain::call::LeaseRef;
 use tokio::sync::Notify;
 
 use super::{Consumer, Delivery, Queue, QueueMetrics, Receipt};
@@ -29,6 +30,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     ready: BTreeMap<u64, Doorbell>,
+    /// What the ready ones say: nothing is told twice at a time.
+    told: HashSet<LeaseRef>,
     /// What each consumer has without having acknowledged it.
     out: HashMap<u64, BTreeMap<u64, Doorbell>>,
     messages: u64,
@@ -88,6 +91,7 @@ impl Queue for EmbeddedQueue {
             let mut state = self.0.lock();
             state.closed = true;
             state.ready.clear();
+            state.told.clear();
         }
         self.0.changed.notify_waiters();
         self.0.metrics.up(false);
@@ -102,12 +106,25 @@ impl Shared {
 
 impl State {
     fn publish(&mut self, doorbell: &Doorbell) -> bool {
-        if self.closed || self.ready.len() >= CAPACITY {
+        if self.closed {
             return false;
         }
-        self.ready.insert(self.messages, doorbell.clone());
+        if self.told.contains(&doorbell.lease) {
+            return true;
+        }
+        if self.ready.len() >= CAPACITY {
+            return false;
+        }
+        self.put(self.messages, doorbell.clone());
         self.messages += 1;
         true
+    }
+
+    /// The message can be had, unless another one says the same.
+    fn put(&mut self, number: u64, doorbell: Doorbell) {
+        if self.told.insert(doorbell.lease.clone()) {
+            self.ready.insert(number, doorbell);
+        }
     }
 
     /// Moves the oldest message to a consumer that may have `prefetch` of them.
@@ -117,6 +134,7 @@ impl State {
             return None;
         }
         let (number, doorbell) = self.ready.pop_first()?;
+        self.told.remove(&doorbell.lease);
         out.insert(number, doorbell.clone());
         Some((number, doorbell))
     }
@@ -169,7 +187,9 @@ impl Drop for EmbeddedConsumer {
             let mut state = self.shared.lock();
             let out = state.out.remove(&self.id).unwrap_or_default();
             if !state.closed {
-                state.ready.extend(out);
+                for (number, doorbell) in out {
+                    state.put(number, doorbell);
+                }
             }
         }
         self.shared.changed.notify_waiters();
@@ -195,7 +215,7 @@ impl Receipt for EmbeddedReceipt {
             let mut state = self.shared.lock();
             let doorbell = state.give_up(self.consumer, self.number);
             if let Some(doorbell) = doorbell.filter(|_| !state.closed) {
-                state.ready.insert(self.number, doorbell);
+                state.put(self.number, doorbell);
             }
         }
         self.shared.changed.notify_waiters();

@@ -35,7 +35,7 @@ pub trait Queue: Send + Sync + 'static {
     /// delivered again, to whoever consumes then.
     async fn consume(&self) -> Result<Box<dyn Consumer>, ApiError>;
 
-    /// Whether the broker can be reached; for readiness and metrics.
+    /// Whether doorbells can be published now: the broker can be reached, and takes messages.
     fn is_up(&self) -> bool;
 
     /// Whether its messages end with this process: the store has to ring again for all of them when the

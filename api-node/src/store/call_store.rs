@@ -7,6 +7,7 @@
 //! never wait for each other in a circle.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub enum Claimed {
     Leased(Box<LeasedCall>),
     /// It is not; its doorbell was late, doubled or early, and can be forgotten.
     Refused(Refused),
-    /// There is no such call.
+    /// There is no such call; or what it needs is lost, and it has been given up.
     Unknown,
     /// Its function is gone; it has been given up.
     FunctionDeleted,
@@ -150,10 +151,20 @@ pub struct CallbackDelivery {
 pub struct Retention {
     /// Records of calls.
     pub calls: Duration,
-    /// Requests, results and idempotency keys.
+    /// Requests, results and idempotency keys; the request of a dead call that was not redriven is kept as
+    /// long as its record.
     pub results: Duration,
     /// Logs.
     pub logs: Duration,
+}
+
+/// A call that is over, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// When it came to its end.
+    pub completed_at: Timestamp,
+    /// The call.
+    pub call_id: CallId,
 }
 
 impl Default for Retention {
@@ -175,7 +186,8 @@ pub trait CallStore: Send + Sync + 'static {
     /// same order. A call whose id is known already is answered as it was the first time.
     ///
     /// The inner errors are `FnNotFound`, `IdempotencyKeyReused` and `IdempotencyKeyInUse` (a call that
-    /// keeps its client waiting holds the key).
+    /// keeps its client waiting holds the key), and `InvalidCallOption` for a call whose time is too far
+    /// ahead.
     async fn accept(
         &self,
         calls: Vec<Acceptance>,
@@ -191,11 +203,17 @@ pub trait CallStore: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<Claimed>, ApiError>;
 
-    /// Notes that the function is about to see these calls; returns those whose leases hold for
-    /// `runner`. Repeating it changes nothing.
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError>;
+    /// Notes that the function is about to see these calls, and renews their leases for `lease` from now
+    /// on; returns those whose leases hold for `runner`: not those that have run out, though nobody may
+    /// have taken them back yet.
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError>;
 
-    /// Renews leases of `runner`; returns those that hold.
+    /// Renews leases of `runner`; returns those that hold. A lease never gets shorter by it.
     async fn renew(
         &self,
         leases: Vec<LeaseRef>,
@@ -224,7 +242,7 @@ pub trait CallStore: Send + Sync + 'static {
     async fn call_request(&self, id: &CallId) -> Result<CallRequestDoc, ApiError>;
     /// What its function answered. `CallNotFound`, `CallResultNotFound`.
     async fn call_result(&self, id: &CallId) -> Result<CallResult, ApiError>;
-    /// Its attempts, the first one first. `CallNotFound`.
+    /// Its attempts, the first one first; of more than a thousand the last ones. `CallNotFound`.
     async fn call_attempts(&self, id: &CallId) -> Result<Vec<Attempt>, ApiError>;
     /// Calls, newest first; the cursor of a page is an id.
     async fn calls(
@@ -254,16 +272,20 @@ pub trait CallStore: Send + Sync + 'static {
         result: Option<CallResult>,
     ) -> Result<(), ApiError>;
 
-    /// Doorbells that are due, at most `per_fn` of each function and `limit` in all, high priorities
-    /// first (a call gains one step of priority for each `ageing` that it is due), then by the time
-    /// they are due; delayed calls among them become queued.
+    /// Doorbells that are due, at most `per_fn` of each function and `limit` in all, none of the functions
+    /// in `full`. The first one of each function comes before the second one of any, however many
+    /// functions have some; otherwise high priorities are first (a call gains one step of priority for
+    /// each `ageing` that it is due), then what has been due for long. Delayed calls among them become
+    /// queued.
     async fn due_doorbells(
         &self,
         per_fn: u32,
         limit: u32,
         ageing: Duration,
+        full: &[FnId],
     ) -> Result<Vec<Doorbell>, ApiError>;
-    /// Forgets doorbells that were confirmed; one that was set anew meanwhile (another epoch) stays.
+    /// Notes that doorbells were confirmed; one that was set anew meanwhile (another epoch) is still to be
+    /// rung.
     async fn confirm_doorbells(&self, rung: Vec<LeaseRef>) -> Result<(), ApiError>;
     /// How many calls of each function were rung for, as was confirmed, and wait for a runner. Of these
     /// functions only.
@@ -275,16 +297,23 @@ pub trait CallStore: Send + Sync + 'static {
     async fn recover_leases(&self, limit: u32) -> Result<Vec<Doorbell>, ApiError>;
     /// Gives up calls that expired without running, at most `limit`; returns how many.
     async fn expire(&self, limit: u32) -> Result<u64, ApiError>;
-    /// Has those doorbells rung again that were confirmed, and for whose calls nothing has happened for
-    /// `silence` since, at most `limit`; returns how many.
-    async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError>;
-    /// Deletes what is older than it is to be kept, at most `limit` rows of each kind; returns how
-    /// many, and the calls whose logs are to be deleted.
-    async fn retire(
+    /// Has those doorbells rung again that were confirmed, and for whose calls nothing has happened since:
+    /// for as long as the call had been due when it was rung for, within the bounds of `silence`. At most
+    /// `limit`; returns how many.
+    async fn ring_again(
         &self,
-        retention: Retention,
+        silence: RangeInclusive<Duration>,
         limit: u32,
-    ) -> Result<(u64, Vec<CallId>), ApiError>;
+    ) -> Result<u64, ApiError>;
+    /// Deletes what is older than it is to be kept, at most `limit` rows of each kind; returns how
+    /// many. A call stays until its log is gone.
+    async fn retire(&self, retention: Retention, limit: u32) -> Result<u64, ApiError>;
+    /// The next calls whose logs, or which themselves, are older than they are to be kept, at most
+    /// `limit`: the same ones until
+    /// [`CallStore::logs_are_gone`].
+    async fn old_logs(&self, retention: Retention, limit: u32) -> Result<Vec<Over>, ApiError>;
+    /// The logs of all calls up to `last` were deleted, in the order of [`CallStore::old_logs`].
+    async fn logs_are_gone(&self, last: &Over) -> Result<(), ApiError>;
 
     /// Takes callbacks that are due, for `lease`, at most `limit`.
     async fn due_callbacks(

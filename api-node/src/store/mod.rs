@@ -35,7 +35,7 @@ use crate::logs::LogParts;
 
 pub use call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
-    Committed, Doorbell, Ended, Retention,
+    Committed, Doorbell, Ended, Over, Retention,
 };
 pub use migrate::MigrateError;
 pub use open::{Clock, ConnectError, OpenError, OpenOptions, open, wall_clock};

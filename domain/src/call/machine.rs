@@ -15,6 +15,9 @@ use crate::timestamp::Timestamp;
 
 /// A call whose container died under it so often is given up, whatever attempts are left.
 pub const MAX_CRASHES: u32 = 3;
+/// A call whose runner was lost under it so often while its function ran is given up: it may well be
+/// what kills them.
+pub const MAX_LEASE_LOSSES: u32 = 5;
 
 /// What decides about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,12 @@ pub struct Progress {
     pub max_attempts: u32,
     /// How often its container died.
     pub crashes: u32,
-    /// The last pause between attempts, in milliseconds.
+    /// How often its lease was lost after its function had begun to run.
+    pub lease_losses: u32,
+    /// How often in a row it came back without a fault of the function's: the platform failed, the
+    /// runner gave it back, or was lost.
+    pub setbacks: u32,
+    /// The longest pause after a fault of the function's, in milliseconds.
     pub backoff_ms: u64,
     /// When it may run.
     pub due_at: Timestamp,
@@ -92,6 +100,8 @@ impl Progress {
             attempts: 0,
             max_attempts: max_attempts.max(1),
             crashes: 0,
+            lease_losses: 0,
+            setbacks: 0,
             backoff_ms: 0,
             due_at,
             expires_at,
@@ -162,7 +172,7 @@ impl Progress {
                 ..
             } => (*fault, *crashed, *retry_after),
             AttemptOutcome::Returned => {
-                return Ok(self.waits(now, Duration::ZERO, AttemptState::Returned));
+                return Ok(self.comes_back(now, random, AttemptState::Returned));
             }
         };
         let attempt = match fault {
@@ -187,24 +197,43 @@ impl Progress {
                 _ => failed.ends(CallState::Dead, Some(DeadReason::RetriesExhausted), attempt),
             });
         }
-        let pause = match fault {
-            Fault::Platform => retry::PLATFORM_BACKOFF,
-            _ => {
-                let own = retry::backoff(Duration::from_millis(failed.backoff_ms), random);
-                retry::asked(own, retry_after)
-            }
+        if fault == Fault::Platform {
+            let pause = retry::platform_backoff(failed.setbacks, random);
+            return Ok(failed.set_back().waits(now, pause, attempt));
+        }
+        let own = retry::backoff(Duration::from_millis(failed.backoff_ms), random);
+        let pause = retry::asked(own, retry_after);
+        let failed = Self {
+            setbacks: 0,
+            backoff_ms: millis(pause).max(failed.backoff_ms),
+            ..failed
         };
         Ok(failed.waits(now, pause, attempt))
     }
 
     /// The lease of the claim `epoch` ran out: its runner is gone, or takes too long to say that it
-    /// is not. This uses up no attempt.
+    /// is not. This uses up no attempt; but if the function had `started`, the call may be what its runner
+    /// died of. `random` is any number, for the pause.
     ///
     /// # Errors
     /// As [`Progress::check_lease`].
-    pub fn lease_lost(&self, epoch: i64, now: Timestamp) -> Result<Move, Refused> {
+    pub fn lease_lost(
+        &self,
+        epoch: i64,
+        started: bool,
+        now: Timestamp,
+        random: u64,
+    ) -> Result<Move, Refused> {
         self.check_lease(epoch)?;
-        Ok(self.waits(now, Duration::ZERO, AttemptState::LeaseLost))
+        let attempt = AttemptState::LeaseLost;
+        let lost = Self {
+            lease_losses: self.lease_losses + u32::from(started),
+            ..self.clone()
+        };
+        if lost.lease_losses >= MAX_LEASE_LOSSES {
+            return Ok(lost.ends(CallState::Dead, Some(DeadReason::Poison), attempt));
+        }
+        Ok(lost.comes_back(now, random, attempt))
     }
 
     /// Somebody cancels it. A running call's epoch moves on, so that no late result wins.
@@ -257,12 +286,28 @@ impl Progress {
         }
     }
 
+    fn set_back(&self) -> Self {
+        Self {
+            setbacks: self.setbacks.saturating_add(1),
+            ..self.clone()
+        }
+    }
+
+    /// Queued again: at once the first time, since another runner can have it, and later each time
+    /// after that, since nobody seems to be able to run it.
+    fn comes_back(&self, now: Timestamp, random: u64, attempt: AttemptState) -> Move {
+        let pause = match self.setbacks.checked_sub(1) {
+            Some(before) => retry::platform_backoff(before, random),
+            None => Duration::ZERO,
+        };
+        self.set_back().waits(now, pause, attempt)
+    }
+
     /// Queued again after `pause`, unless it expires before.
     fn waits(&self, now: Timestamp, pause: Duration, attempt: AttemptState) -> Move {
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         let due_at = Timestamp::from_unix_millis(
             now.unix_millis()
-                .saturating_add(i64::try_from(pause_ms).unwrap_or(i64::MAX)),
+                .saturating_add(i64::try_from(millis(pause)).unwrap_or(i64::MAX)),
         );
         if due_at >= self.expires_at {
             return self.ends(CallState::Dead, Some(DeadReason::Expired), attempt);
@@ -271,13 +316,16 @@ impl Progress {
             next: Self {
                 state: CallState::Queued,
                 due_at,
-                backoff_ms: pause_ms.max(self.backoff_ms),
                 ..self.clone()
             },
             ring: true,
             attempt: Some(attempt),
         }
     }
+}
+
+fn millis(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A move with no effect but itself.

@@ -12,6 +12,9 @@ use crate::timestamp::Timestamp;
 pub const DEFAULT_EXPIRY: Duration = Duration::from_secs(6 * 3600);
 /// The shortest and the longest time.
 pub const EXPIRY_SECONDS: std::ops::RangeInclusive<u64> = 1..=14 * 24 * 3600;
+/// How far ahead the time may be at which a call may run. What a call needs is kept for as long as this
+/// and the longest expiry together.
+pub const MAX_DELAY: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Attempts when the client does not say.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 3;
 /// The fewest and the most.
@@ -33,7 +36,7 @@ pub struct CallOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(maximum = 1209600)]
     pub delay_seconds: Option<u64>,
-    /// When it may run; not together with a delay.
+    /// When it may run, at most 14 days ahead; not together with a delay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_at: Option<Timestamp>,
     /// Seconds, 1 to 1209600, after which it is given up; counted from when it may run; 21600 when absent.
@@ -72,7 +75,7 @@ impl CallOptions {
         }
         if self
             .delay_seconds
-            .is_some_and(|delay| delay > *EXPIRY_SECONDS.end())
+            .is_some_and(|delay| delay > MAX_DELAY.as_secs())
         {
             return Err(invalid("delay_seconds", "must be at most 1209600"));
         }
@@ -125,6 +128,19 @@ impl CallOptions {
                 "idempotency_key",
                 "must be 1 to 255 bytes without control characters",
             ));
+        }
+        Ok(())
+    }
+
+    /// Checks what only the time of acceptance tells.
+    ///
+    /// # Errors
+    /// `InvalidCallOption` with the name of the field that is out of its limits.
+    pub fn validate_at(&self, now: Timestamp) -> Result<(), ApiError> {
+        let ahead = |at: Timestamp| at.unix_millis().saturating_sub(now.unix_millis());
+        let too_late = |at| u128::try_from(ahead(at)).is_ok_and(|ms| ms > MAX_DELAY.as_millis());
+        if self.run_at.is_some_and(too_late) {
+            return Err(invalid("run_at", "must be at most 14 days ahead"));
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::Base;
 /// How long records of calls may take to be written at the end.
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 /// How long the ends of calls may take to be told, after the calls themselves were waited for.
-const LAST_REPORTS: Duration = Duration::from_secs(5);
+const LAST_ENDS: Duration = Duration::from_secs(5);
 
 /// The metrics of the service.
 pub(super) struct CallsRegistrations {
@@ -144,5 +144,5 @@ pub(super) fn work(
 
 /// Ends the loop of a runner whose agent was drained.
 pub(super) async fn end_work(work: WorkLoop) {
-    work.close(Instant::now() + LAST_REPORTS).await;
+    work.close(Instant::now() + LAST_ENDS).await;
 }

@@ -149,10 +149,13 @@ impl Caller {
     }
 
     /// How the call is made. Takes the headers that say so, but for those that functions have always
-    /// seen. A verb that changes nothing needs no key.
+    /// seen; options of durable calls are not for functions, whoever waits. A verb that changes nothing needs no key.
     fn mode(&self, parts: &mut Parts) -> Result<Mode, ApiError> {
         let waiting = options::waiting(&parts.headers);
         let plane = self.shared.parts.calls.as_ref();
+        if plane.is_some() && waiting == Waiting::Client {
+            options::strip(&mut parts.headers);
+        }
         Ok(match (plane, waiting) {
             (Some(plane), Waiting::Client) if !parts.method.is_safe() => {
                 match options::take_key(&mut parts.headers)? {

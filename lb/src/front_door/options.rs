@@ -86,6 +86,15 @@ pub(super) fn take(headers: &mut HeaderMap) -> Result<CallOptions, ApiError> {
     validated(options)
 }
 
+/// Takes out what only a durable call has a use for, unread: a callback URL may be a secret.
+pub(super) fn strip(headers: &mut HeaderMap) {
+    for (_, name) in HEADERS {
+        if name != IDEMPOTENCY_KEY {
+            headers.remove(name);
+        }
+    }
+}
+
 /// Takes the idempotency key of a call whose client waits.
 ///
 /// # Errors
@@ -200,6 +209,22 @@ mod tests {
             assert_eq!(waiting(&headers(&[(name, value)])), expected, "{value}");
         }
         assert_eq!(waiting(&HeaderMap::new()), Waiting::Client);
+    }
+
+    #[test]
+    fn options_of_a_call_whose_client_waits_are_not_for_its_function() {
+        let mut all = headers(&[
+            ("fn-call-callback-url", "https://a/b?token=c"),
+            ("fn-call-delay", "soon"),
+            ("fn-call-run-at", ""),
+            ("fn-call-tags", "a=1"),
+            ("fn-call-tags", "b=1"),
+            ("idempotency-key", "key"),
+            ("x-own", "1"),
+        ]);
+        strip(&mut all);
+        let rest = [("idempotency-key", "key"), ("x-own", "1")];
+        assert_eq!(all, headers(&rest));
     }
 
     #[test]

@@ -295,6 +295,21 @@ async fn an_input_over_the_limit_is_413() {
 
 /// Without a plane a preference is no order, and a detached call goes to a runner at once.
 #[tokio::test]
+async fn a_function_whose_client_waits_does_not_see_options_of_durable_calls() {
+    let plane = Plane::new();
+    let (node, ran) = node(&plane, CallLimits::default()).await;
+    let headers = [
+        ("fn-call-callback-url", "http://a/b?token=c"),
+        ("x-own", "1"),
+    ];
+    let told = node.post("/invoke/f", &headers, "input").await;
+    assert_eq!(told.status.as_u16(), 200);
+    let seen = ran.only();
+    assert_eq!(seen.headers.get("fn-call-callback-url"), None);
+    assert!(seen.headers.contains_key("x-own"));
+}
+
+#[tokio::test]
 async fn without_a_plane_nothing_changes() {
     let (node, ran) = Node::answering(&[], "output").await;
     let told = node.post("/invoke/f", &[DETACHED], "in").await;

@@ -35,11 +35,15 @@ const REPORT_LIMIT: Duration = Duration::from_secs(10);
 /// than the shortest time.
 const REPORT_LEASES: u32 = 4;
 const SHORTEST_REPORTING: Duration = Duration::from_secs(120);
+/// An answer that was refused so often, by a node that works, is refused for good.
+const REFUSALS: u32 = 2;
 /// What is left for reports when the runner ends.
 pub(super) const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// What the record says of calls that the end of their runner cut off.
 const CLOSING: &str = "the runner was stopped";
+/// What it says of answers that could not be written down.
+const NOT_KEPT: &str = "the function's answer could not be kept";
 
 /// A call that is in hand.
 pub(super) struct Job {
@@ -63,6 +67,15 @@ impl Job {
         } = self;
         let outcome = tokio::select! {
             biased;
+            // What is done is done, whatever the clock says: whether it counts is for the API node.
+            outcome = attempt(&shared, &call) => match outcome {
+                Some(outcome) => outcome,
+                None => {
+                    debug!(lease = %call.lease, "durable call is not ours any more");
+                    shared.metrics.lost.inc();
+                    return shared.metrics.finished("stopped");
+                }
+            },
             why = stopped(&mut stop) => match why {
                 // Its container has been told by the drop of the call.
                 Stop::Cancelled | Stop::Lost => {
@@ -76,14 +89,6 @@ impl Job {
                     error: CLOSING.to_owned(),
                 },
             },
-            outcome = attempt(&shared, &call) => match outcome {
-                Some(outcome) => outcome,
-                None => {
-                    debug!(lease = %call.lease, "durable call is not ours any more");
-                    shared.metrics.lost.inc();
-                    return shared.metrics.finished("stopped");
-                }
-            },
         };
         held.reporting();
         fail_point(Step::AnswerBeforeFinish);
@@ -94,7 +99,7 @@ impl Job {
         tokio::select! {
             biased;
             // What is cancelled needs no report, and would be refused one.
-            _ = stopped(&mut stop) => shared.metrics.finished("stopped"),
+            () = cancelled(&mut stop) => shared.metrics.finished("stopped"),
             () = report(&shared, end, call.lease_for) => {}
         }
         drop(seat);
@@ -110,6 +115,13 @@ async fn stopped(stop: &mut oneshot::Receiver<Stop>) -> Stop {
         Ok(why) => why,
         // The sender lives as long as the lease is held, unless it has been used.
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Waits for the word that somebody cancelled it.
+async fn cancelled(stop: &mut oneshot::Receiver<Stop>) {
+    if stopped(stop).await != Stop::Cancelled {
+        std::future::pending().await
     }
 }
 
@@ -184,14 +196,30 @@ async fn attempt(shared: &Shared, call: &LeasedCall) -> Option<AttemptOutcome> {
             Err(error) => Err(error),
         };
         let outcome = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => outcome::failed(error, witness.as_ref()).await,
+            Ok(outcome) => {
+                shared.engine.works();
+                outcome
+            }
+            // A node that is full or ends gives it back, and that is nobody's fault.
+            Err(error) if error.code() == ErrorCode::ServerBusy && no_room(shared, arrived) => {
+                AttemptOutcome::Returned
+            }
+            Err(error) => {
+                shared.engine.failed(&error);
+                outcome::failed(error, witness.as_ref()).await
+            }
         };
         if let Some(witness) = &witness {
             send_log(shared, &call.lease, witness).await;
         }
         return Some(outcome);
     }
+}
+
+/// Whether a call that found no container has waited for one as long as it may, or the node ends. Else
+/// one could not be started.
+fn no_room(shared: &Shared, arrived: Instant) -> bool {
+    shared.draining.is_cancelled() || arrived.elapsed() >= shared.settings.max_wait
 }
 
 /// Sees to it that what the function has printed is sent before the end of its call is reported, if that
@@ -239,11 +267,14 @@ fn request_headers(call: &LeasedCall) -> HeaderMap {
 }
 
 /// Reports what came of an attempt, until it is known whether it counts: a report that is lost costs
-/// another execution.
-async fn report(shared: &Shared, end: AttemptEnd, lease_for: Duration) {
+/// another execution. An answer that cannot be kept is the function's failure: it must not run for ever.
+async fn report(shared: &Shared, mut end: AttemptEnd, lease_for: Duration) {
     let patience = (REPORT_LEASES * lease_for).max(SHORTEST_REPORTING);
     let give_up = Time::now() + patience;
     let mut pauses = Pauses::new(Duration::from_millis(50), Duration::from_secs(5));
+    let lease = end.lease.clone();
+    let outcome = word(&end.outcome);
+    let mut refusals = 0;
     let reporting = async {
         loop {
             let told = shared.source.finish(&shared.runner_id, end.clone());
@@ -252,6 +283,16 @@ async fn report(shared: &Shared, end: AttemptEnd, lease_for: Duration) {
                 Ok(Ok(false)) => return refused(shared, &end.lease),
                 Ok(Err(error)) if error.code() == ErrorCode::CallLeaseLost => {
                     return refused(shared, &end.lease);
+                }
+                Ok(Err(error)) if !error.code().retryable() => {
+                    warn!(lease = %end.lease, ?error, "report was refused");
+                    refusals += 1;
+                    if refusals == REFUSALS
+                        && matches!(end.outcome, AttemptOutcome::Answered { .. })
+                    {
+                        end.outcome = not_kept();
+                        continue;
+                    }
                 }
                 Ok(Err(error)) => debug!(lease = %end.lease, ?error, "report failed"),
                 Err(_) => debug!(lease = %end.lease, "report took too long"),
@@ -271,9 +312,19 @@ async fn report(shared: &Shared, end: AttemptEnd, lease_for: Duration) {
     tokio::select! {
         () = reporting => {}
         () = given_up => {
-            warn!(lease = %end.lease, outcome = word(&end.outcome), "the end of a durable call could not be reported: it will run again");
+            warn!(%lease, outcome, "the end of a durable call could not be reported: it will run again");
             shared.metrics.finished("unreported");
         }
+    }
+}
+
+/// What is reported of an answer that the API node does not take.
+fn not_kept() -> AttemptOutcome {
+    AttemptOutcome::Failed {
+        fault: Fault::Function,
+        crashed: false,
+        retry_after: None,
+        error: NOT_KEPT.to_owned(),
     }
 }
 

@@ -115,6 +115,7 @@ impl<'a> Feed<'a> {
         while !shared.draining.is_cancelled() {
             let wish = self.wish();
             let may_grant = async {
+                shared.engine.ready(&shared.agent).await;
                 room(shared.agent.pool(), shared.agent.evictor(), high_water).await;
                 grants.reserve().await
             };

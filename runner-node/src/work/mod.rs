@@ -15,6 +15,7 @@
 
 mod call;
 mod credits;
+mod engine;
 mod feed;
 mod held;
 mod leases;
@@ -33,6 +34,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::call::LAST_REPORTS;
+use self::engine::Engine;
 use self::held::HeldCalls;
 use self::leases::Leases;
 use self::targets::Targets;
@@ -51,6 +53,7 @@ struct Shared {
     metrics: WorkMetrics,
     targets: Targets,
     leases: Leases,
+    engine: Engine,
     held: HeldCalls,
     calls: TaskTracker,
     /// No more work; calls that functions have not seen are given back.
@@ -80,6 +83,7 @@ impl WorkLoop {
         let shared = Arc::new(Shared {
             leases: Leases::new(metrics.clone()),
             held: HeldCalls::new(metrics.held.clone()),
+            engine: Engine::new(),
             targets: Targets::default(),
             calls: TaskTracker::new(),
             draining: CancellationToken::new(),

@@ -17,6 +17,9 @@ use crate::driver::Exit;
 
 static FN_HTTP_H_RETRY_AFTER: HeaderName = HeaderName::from_static("fn-http-h-retry-after");
 
+/// What the record says of a call that had room, and for which no container could be started.
+const NO_CONTAINER: &str = "the runner could not start a container";
+
 /// The outcome of a call whose function answered; its body is read to the end, and kept up to
 /// `most` bytes.
 ///
@@ -84,9 +87,6 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// The outcome of a call without an answer. `witness` tells of the container in which it ran, if it
 /// did.
 pub(super) async fn failed(error: ApiError, witness: Option<&Witness>) -> AttemptOutcome {
-    if error.code() == ErrorCode::ServerBusy {
-        return AttemptOutcome::Returned;
-    }
     let exit = match witness {
         Some(witness) if error.code() == ErrorCode::FunctionResponseError => witness.exit().await,
         _ => None,
@@ -103,7 +103,10 @@ fn outcome_of(error: ApiError, exit: Option<Exit>) -> AttemptOutcome {
         fault: Fault::of(&error),
         crashed: exit.is_some(),
         retry_after: None,
-        error: error.message().to_owned(),
+        error: match error.code() {
+            ErrorCode::ServerBusy => NO_CONTAINER.to_owned(),
+            _ => error.message().to_owned(),
+        },
     }
 }
 
@@ -231,8 +234,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_found_no_room_is_given_back() {
+    async fn an_engine_that_is_away_is_the_platforms_fault() {
         let outcome = failed(ErrorCode::ServerBusy.into(), None).await;
-        assert_eq!(outcome, AttemptOutcome::Returned);
+        let AttemptOutcome::Failed { fault, error, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!((fault, &*error), (Fault::Platform, NO_CONTAINER));
     }
 }

@@ -6,6 +6,7 @@
 //!   the time that a call is due: so none starves.
 //! - A function gets another slot of a runner only while it has fewer than [`GREED`] times as many
 //!   there as are free: so a hog leaves room, which others find at once.
+//! - A runner that could not run a call of a function gets the next one only if no other has room.
 //! - What cannot be placed for a while is given back, since another node may have room.
 
 use std::cmp::Reverse;
@@ -20,8 +21,9 @@ use crate::store::Doorbell;
 
 /// How many slots of a runner a function may have for each that is free.
 pub(super) const GREED: u64 = 3;
-/// Credits that are kept of one stream; a runner that grants more gets no more by it.
-pub(super) const MAX_CREDITS: u32 = 10_000;
+/// Most credits of one stream that are not used up: far more than any runner has room for. One that
+/// grants more gets no more by it.
+pub(crate) const MAX_CREDITS: u32 = 16_384;
 const LANES: usize = 10;
 /// What is remembered of functions and calls that are gone is forgotten when it is so much.
 const MAX_MEMORY: usize = 10_000;
@@ -75,6 +77,8 @@ struct Memory {
     turn: u64,
     /// Where: containers of it may be warm there.
     home: Option<Arc<str>>,
+    /// The last runner that could not run a call of it, until it can.
+    shunned: Option<Arc<str>>,
 }
 
 /// The book of one node.
@@ -214,10 +218,26 @@ impl<T> Book<T> {
         self.in_flight.over(lease);
     }
 
+    /// A call is over, and its runner could not run it: it must not get it again, and again, while
+    /// others have room.
+    pub(super) fn failed(&mut self, lease: &LeaseRef) {
+        let Some((runner, id)) = self.in_flight.over(lease) else {
+            return;
+        };
+        if let Some(memory) = self.memory.get_mut(&id) {
+            memory.home.take_if(|home| *home == runner);
+            memory.shunned = Some(runner);
+        }
+    }
+
     /// The function of a leased call began to run: since when the call was due, in milliseconds, if it
     /// was leased here.
-    pub(super) fn due_of(&self, lease: &LeaseRef) -> Option<u64> {
-        self.in_flight.due_of(lease)
+    pub(super) fn started(&mut self, lease: &LeaseRef) -> Option<u64> {
+        let (runner, id, due) = self.in_flight.of_lease(lease)?;
+        if let Some(memory) = self.memory.get_mut(id) {
+            memory.shunned.take_if(|shunned| shunned == runner);
+        }
+        Some(due)
     }
 
     /// The runner still has these calls.
@@ -325,15 +345,24 @@ impl<T> Book<T> {
         Some((self.in_flight.of_fn(&id), Reverse(steps), turn, id))
     }
 
-    /// The slot that the function gets next: at home if it may, else where most are free.
+    /// The slot that the function gets next: at home if it may, else where most are free; at the runner
+    /// that it shuns only if there is no other.
     fn slot_for(&self, id: &FnId) -> Option<LinkId> {
-        let home = self.memory.get(id).and_then(|memory| memory.home.as_ref());
+        let memory = self.memory.get(id);
+        let home = memory.and_then(|memory| memory.home.as_ref());
+        let shunned = memory.and_then(|memory| memory.shunned.as_ref());
         let open = self.links.iter().filter(|(_, link)| {
             let own = u64::from(self.in_flight.at(&link.runner, id));
             link.credits > 0 && own < GREED * self.free_slots(link)
         });
         let best = open.max_by_key(|(number, link)| {
-            (home == Some(&link.runner), link.credits, Reverse(**number))
+            let runner = Some(&link.runner);
+            (
+                shunned != runner,
+                home == runner,
+                link.credits,
+                Reverse(**number),
+            )
         });
         best.map(|(number, _)| *number)
     }
@@ -360,11 +389,11 @@ impl<T> Book<T> {
         if self.memory.len() >= MAX_MEMORY && !self.memory.contains_key(id) {
             self.memory.clear();
         }
-        let memory = Memory {
-            turn: self.turns,
-            home: Some(Arc::clone(&runner)),
-        };
-        self.memory.insert(id.clone(), memory);
+        let memory = self.memory.entry(id.clone()).or_default();
+        memory.turn = self.turns;
+        if memory.shunned.as_ref() != Some(&runner) {
+            memory.home = Some(Arc::clone(&runner));
+        }
         Some(Placed {
             link,
             runner,

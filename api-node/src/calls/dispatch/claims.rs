@@ -9,14 +9,26 @@ use nodekit::fail_point::{Step, fail_point};
 
 use super::Dispatcher;
 use super::book;
+use crate::calls::panics::caught;
 use crate::queue::Receipt;
 use crate::store::Claimed;
 
 /// A call for which there is a slot, with the message that told of it.
 pub(super) type Placed = book::Placed<Box<dyn Receipt>>;
 
+/// One of the claims that are under way, until it is dropped.
+pub(super) struct Claiming(pub(super) Dispatcher);
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        self.0.desk().claims -= 1;
+        self.0.0.changed.notify_one();
+    }
+}
+
 /// Claims `batch`, all of it for one stream of `runner`.
-pub(super) async fn claim(dispatcher: Dispatcher, runner: Arc<str>, batch: Vec<Placed>) {
+pub(super) async fn claim(claiming: Claiming, runner: Arc<str>, batch: Vec<Placed>) {
+    let dispatcher = &claiming.0;
     // The semaphore is never closed.
     let _permit = dispatcher.0.claims.acquire().await;
     #[cfg(feature = "planted-bugs")]
@@ -25,29 +37,27 @@ pub(super) async fn claim(dispatcher: Dispatcher, runner: Arc<str>, batch: Vec<P
     super::planted::acknowledge_too_early(&mut batch).await;
     fail_point(Step::DeliveryBeforeClaim);
     let calls = calls_of(&batch);
-    match store_claim(&dispatcher, &runner, calls).await {
+    match store_claim(dispatcher, &runner, calls).await {
         Ok(claimed) => {
             fail_point(Step::ClaimBeforeAck);
             dispatcher.desk().resume();
             for (placed, claimed) in batch.into_iter().zip(claimed) {
-                settle(&dispatcher, placed, claimed);
+                settle(dispatcher, placed, claimed);
             }
         }
         // One that cannot be claimed must not stay in the way of the others.
         Err(error) if !error.code().retryable() => {
             tracing::warn!(?error, "calls are claimed one by one");
             for placed in batch {
-                claim_alone(&dispatcher, &runner, placed).await;
+                claim_alone(dispatcher, &runner, placed).await;
             }
         }
         Err(error) => {
             for placed in batch {
-                put_back(&dispatcher, placed, &error);
+                put_back(dispatcher, placed, &error);
             }
         }
     }
-    dispatcher.desk().claims -= 1;
-    dispatcher.0.changed.notify_one();
 }
 
 async fn claim_alone(dispatcher: &Dispatcher, runner: &str, placed: Placed) {
@@ -79,7 +89,8 @@ async fn store_claim(
 ) -> Result<Vec<Claimed>, ApiError> {
     let asked = calls.len();
     let store = &dispatcher.0.parts.store;
-    let claimed = store.claim(calls, runner, dispatcher.lease()).await?;
+    // A call that cannot be read is claimed alone after that, and is left to itself.
+    let claimed = caught(store.claim(calls, runner, dispatcher.lease())).await?;
     if claimed.len() == asked {
         return Ok(claimed);
     }

@@ -53,16 +53,17 @@ impl InFlight {
         self.leases.insert(lease, leased);
     }
 
-    /// The call is over, if it is known.
-    pub(super) fn over(&mut self, lease: &LeaseRef) {
-        if let Some(leased) = self.leases.remove(lease) {
-            self.end(&leased.runner, &leased.fn_id);
-        }
+    /// The call is over, if it is known: who had it, and whose it was.
+    pub(super) fn over(&mut self, lease: &LeaseRef) -> Option<(Arc<str>, FnId)> {
+        let leased = self.leases.remove(lease)?;
+        self.end(&leased.runner, &leased.fn_id);
+        Some((leased.runner, leased.fn_id))
     }
 
-    /// Since when the call was due.
-    pub(super) fn due_of(&self, lease: &LeaseRef) -> Option<u64> {
-        self.leases.get(lease).map(|leased| leased.due)
+    /// Who has the call, whose it is, and since when it was due.
+    pub(super) fn of_lease(&self, lease: &LeaseRef) -> Option<(&Arc<str>, &FnId, u64)> {
+        let leased = self.leases.get(lease)?;
+        Some((&leased.runner, &leased.fn_id, leased.due))
     }
 
     /// There was a sign of life of these calls.

@@ -23,11 +23,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::book::MAX_CREDITS;
 use self::book::{Book, LinkId, Rules};
 use self::prefetch::Prefetch;
 use super::batcher::Batcher;
 use super::metrics::CallsMetrics;
 use super::outage::Outage;
+use super::panics::supervised;
 use super::relay::Relay;
 use super::writes::Finish;
 use crate::queue::{Consumer, Delivery, Queue, Receipt};
@@ -106,7 +108,7 @@ impl Dispatcher {
         let own = dispatcher.clone();
         dispatcher.tasks().spawn(async move {
             tokio::select! {
-                () = own.run() => {}
+                () = supervised("dispatcher", || own.run()) => {}
                 () = own.stopping().cancelled() => {}
             }
         });
@@ -122,7 +124,7 @@ impl Dispatcher {
     pub(super) fn started(&self, lease: &LeaseRef) {
         let metrics = &self.0.parts.metrics;
         metrics.started.inc();
-        let due = self.desk().book.due_of(lease);
+        let due = self.desk().book.started(lease);
         if let Some(due) = due {
             let waited = self.now().saturating_sub(due);
             metrics.start_waited(Duration::from_millis(waited));
@@ -141,6 +143,12 @@ impl Dispatcher {
         self.0.changed.notify_one();
     }
 
+    /// A runner could not run a call.
+    pub(super) fn failed(&self, lease: &LeaseRef) {
+        self.desk().book.failed(lease);
+        self.0.changed.notify_one();
+    }
+
     /// Tells the runner that had a call that it was cancelled, if it is connected to this node.
     pub(super) fn cancelled(&self, lease: &LeaseRef, runner: &str) {
         let mut desk = self.desk();
@@ -156,6 +164,8 @@ impl Dispatcher {
     /// Consumes while there are runners; without any, nothing is kept from other nodes.
     async fn run(&self) {
         let mut outage = Outage::none("queue");
+        // After a panic: what the last consumer had is delivered again.
+        self.desk().book.clear();
         loop {
             while self.desk().book.links() == 0 {
                 self.0.changed.notified().await;
@@ -250,21 +260,24 @@ impl Dispatcher {
     /// Claims as many calls as there are slots for.
     fn place(&self) {
         let now = self.now();
-        let mut desk = self.desk();
-        if desk.is_paused() {
-            return;
-        }
-        let room = CLAIMS.saturating_sub(desk.claims) * CLAIM_BATCH;
+        let placed = {
+            let mut desk = self.desk();
+            if desk.is_paused() {
+                return;
+            }
+            let room = CLAIMS.saturating_sub(desk.claims) * CLAIM_BATCH;
+            desk.book.place(room, now)
+        };
         let mut batches: HashMap<LinkId, Vec<claims::Placed>> = HashMap::new();
-        for placed in desk.book.place(room, now) {
+        for placed in placed {
             batches.entry(placed.link).or_default().push(placed);
         }
         for (_, mut batch) in batches {
             while let Some(first) = batch.first() {
                 let runner = Arc::clone(&first.runner);
                 let rest = batch.split_off(batch.len().min(CLAIM_BATCH));
-                desk.claims += 1;
-                let claim = claims::claim(self.clone(), runner, batch);
+                self.desk().claims += 1;
+                let claim = claims::claim(claims::Claiming(self.clone()), runner, batch);
                 self.tasks().spawn(claim);
                 batch = rest;
             }

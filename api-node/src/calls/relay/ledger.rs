@@ -13,6 +13,10 @@ use tokio::time::Instant;
 use super::window::{Admission, Window};
 use crate::store::Doorbell;
 
+/// After a doorbell that was not confirmed nothing is read from the store for so long, and twice as
+/// long each time up to the longest: a broker that takes nothing must not be a load for the store.
+const FIRST_HOLD: Duration = Duration::from_millis(200);
+const LONGEST_HOLD: Duration = Duration::from_secs(5);
 /// So many times to look are remembered; what is due later than those is found by the slow poll.
 const MAX_TIMES: usize = 1024;
 
@@ -25,9 +29,13 @@ pub(super) struct Ledger {
 
 struct State {
     window: Window,
-    /// From before they are published until their rows are deleted.
+    /// From before they are published until their rows say that they are rung.
     under_way: HashMap<LeaseRef, FnId>,
     times: BTreeSet<Instant>,
+    /// The broker has not confirmed: nothing is read before.
+    held_until: Option<Instant>,
+    /// For how long, the next time.
+    next_hold: Duration,
 }
 
 /// What was found in the store, sorted out.
@@ -44,6 +52,8 @@ impl Ledger {
             window: Window::new(window),
             under_way: HashMap::new(),
             times: BTreeSet::new(),
+            held_until: None,
+            next_hold: FIRST_HOLD,
         };
         Self {
             state: Mutex::new(state),
@@ -79,8 +89,36 @@ impl Ledger {
         }
     }
 
-    /// Their rows are gone.
-    pub(super) fn forgotten(&self, leases: &[LeaseRef]) {
+    /// The broker has not confirmed something: another try has to wait.
+    pub(super) fn hold(&self) {
+        let now = Instant::now();
+        {
+            let mut state = self.lock();
+            if state.held_until.is_some_and(|until| now < until) {
+                // What else fails meanwhile is of the same trouble.
+                return;
+            }
+            state.held_until = Some(now + state.next_hold);
+            state.next_hold = (2 * state.next_hold).min(LONGEST_HOLD);
+        }
+        // The task may be waiting for something much later.
+        self.look.notify_one();
+    }
+
+    /// The broker confirms, or what was wrong with it is over.
+    pub(super) fn confirms(&self) {
+        let mut state = self.lock();
+        state.held_until = None;
+        state.next_hold = FIRST_HOLD;
+    }
+
+    /// Until when nothing is read.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.lock().held_until
+    }
+
+    /// Their rows say that they are rung, or will ring once more.
+    pub(super) fn settled(&self, leases: &[LeaseRef]) {
         let mut state = self.lock();
         for lease in leases {
             state.under_way.remove(lease);
@@ -184,5 +222,28 @@ impl Ledger {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_takes_nothing_is_asked_less_and_less_often() {
+        let ledger = Ledger::new(1);
+        let mut held = vec![];
+        for _ in 0..8 {
+            let now = Instant::now();
+            ledger.hold();
+            ledger.hold();
+            let until = ledger.held_until().expect("it is held");
+            held.push(until - now);
+            tokio::time::sleep_until(until).await;
+        }
+        assert_eq!(held[..2], [FIRST_HOLD, 2 * FIRST_HOLD]);
+        assert_eq!(held.last(), Some(&LONGEST_HOLD));
+        ledger.confirms();
+        assert_eq!(ledger.held_until(), None);
     }
 }

@@ -1,5 +1,6 @@
-//! The relay: it tells the queue of calls that wait. A doorbell is a row of the store until the
-//! broker has confirmed it, so that neither a crash nor a broker that is away loses one.
+//! The relay: it tells the queue of calls that wait. A doorbell is a row of the store for as long as
+//! its call waits, so that neither a crash nor a broker that is away loses one; once the broker has
+//! confirmed it the row says when it was rung, and it is not due any more.
 //!
 //! What was just accepted is published at once. Everything else (calls that become due, retries,
 //! what a crash left, what was kept back) is found by looking into the store: when a timer says so,
@@ -19,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ledger::Ledger;
-use self::publish::{Forget, Publish};
+use self::publish::{Confirm, Publish};
 use super::batcher::{BatchLimits, Batcher};
 use super::outage::Outage;
+use super::panics::supervised;
 use crate::queue::Queue;
 use crate::store::{CallStore, Doorbell};
 
@@ -33,7 +35,7 @@ const SLOW_POLL: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_millis(500);
 /// How often a node looks that knows of doorbells which are kept back: others may have answered some.
 const RECHECK: Duration = Duration::from_millis(500);
-/// How often a broker that is away, or does not confirm, is looked at.
+/// How often a broker that is away or blocked is looked at.
 const BROKER_POLL: Duration = Duration::from_millis(200);
 /// Doorbells that are read at once.
 const LOOK_LIMIT: u32 = 1024;
@@ -51,7 +53,7 @@ const PUBLISH_BATCHES: BatchLimits = BatchLimits {
     waiting: 8192,
     waiting_bytes: 0,
 };
-const FORGET_BATCHES: BatchLimits = BatchLimits {
+const CONFIRM_BATCHES: BatchLimits = BatchLimits {
     items: 512,
     parallel: 2,
     waiting: 32_768,
@@ -93,7 +95,7 @@ impl Relay {
     ) -> Self {
         let (looking, publishing) = tasks;
         let ledger = Arc::new(Ledger::new(settings.window));
-        let forget = Forget {
+        let confirm = Confirm {
             store: Arc::clone(&store),
             ledger: Arc::clone(&ledger),
             closing: closing.clone(),
@@ -101,7 +103,7 @@ impl Relay {
         let publish = Publish {
             queue: Arc::clone(&queue),
             ledger: Arc::clone(&ledger),
-            forget: Batcher::start(forget, FORGET_BATCHES, publishing, closing.clone()),
+            confirm: Batcher::start(confirm, CONFIRM_BATCHES, publishing, closing.clone()),
             #[cfg(feature = "planted-bugs")]
             store: Arc::clone(&store),
         };
@@ -118,7 +120,7 @@ impl Relay {
         };
         looking.spawn(async move {
             tokio::select! {
-                () = look.run() => {}
+                () = supervised("relay", || look.run()) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -153,7 +155,7 @@ impl Relay {
 
 impl Look {
     /// Never ends by itself; nothing is lost when it is dropped.
-    async fn run(self) {
+    async fn run(&self) {
         let mut outage = Outage::none("relay");
         // What a crash has left is looked for at once.
         let mut wake = Instant::now();
@@ -169,13 +171,16 @@ impl Look {
                 () = sleep_until(at) => false,
                 () = self.relay.ledger.look.notified() => true,
             };
-            sleep_until(earliest).await;
+            let held = self.relay.ledger.held_until();
+            sleep_until(held.map_or(earliest, |held| held.max(earliest))).await;
             if forget_at <= Instant::now() {
                 self.relay.ledger.forget();
                 forget_at = Instant::now() + FORGET_EVERY;
             }
             if !self.relay.queue.is_up() {
-                // What is told meanwhile is found in the store when the broker is back.
+                // What is told meanwhile is found in the store when the broker is back, and then at
+                // once.
+                self.relay.ledger.confirms();
                 self.relay.ledger.look.notify_one();
                 earliest = Instant::now() + BROKER_POLL;
                 wake = earliest;
@@ -218,7 +223,7 @@ impl Look {
         let per_fn = share.clamp(FEWEST_PER_FN, self.window.max(FEWEST_PER_FN));
         let due = self
             .store
-            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing)
+            .due_doorbells(per_fn, LOOK_LIMIT, self.ageing, &[])
             .await?;
         let found = ledger.sort(due, per_fn, LOOK_LIMIT);
         let published = !found.publish.is_empty();
@@ -244,6 +249,7 @@ impl Look {
             Err(error) => {
                 tracing::debug!(?error, "a doorbell is not published");
                 self.relay.ledger.failed(&doorbell);
+                self.relay.ledger.hold();
                 false
             }
         }

@@ -1,4 +1,5 @@
-//! Publishing doorbells, and forgetting those that the broker has confirmed; both in batches.
+//! Publishing doorbells, and noting in the store which ones the broker has confirmed; both in
+//! batches.
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use crate::calls::batcher::{Batcher, Commit};
 use crate::calls::outage::Outage;
+use crate::calls::panics::caught;
 use crate::queue::Queue;
 use crate::store::{CallStore, Doorbell};
 
@@ -21,7 +23,7 @@ use crate::store::{CallStore, Doorbell};
 pub(super) struct Publish {
     pub(super) queue: Arc<dyn Queue>,
     pub(super) ledger: Arc<Ledger>,
-    pub(super) forget: Batcher<Forget>,
+    pub(super) confirm: Batcher<Confirm>,
     #[cfg(feature = "planted-bugs")]
     pub(super) store: Arc<dyn CallStore>,
 }
@@ -41,7 +43,12 @@ impl Commit for Publish {
             let rung = doorbells.iter().map(|doorbell| doorbell.lease.clone());
             self.store.confirm_doorbells(rung.collect()).await?;
         }
-        let confirmed = self.queue.publish(&doorbells).await;
+        let published = caught(async { Ok(self.queue.publish(&doorbells).await) }).await;
+        // What is under way must not stay so: nobody would ring for it again.
+        let confirmed = published.unwrap_or_else(|error| {
+            tracing::error!(?error, "doorbells could not be published");
+            vec![false; doorbells.len()]
+        });
         fail_point(Step::PublishBeforeConfirm);
         #[cfg(feature = "planted-bugs")]
         let confirmed = match is_planted(Bug::RelayWithoutConfirms) {
@@ -52,27 +59,29 @@ impl Commit for Publish {
             // What the broker has not confirmed stays in the store, and is published again.
             if !confirmed {
                 self.ledger.failed(doorbell);
-            } else if self.forget.hand_in(doorbell.lease.clone()).is_err() {
+            } else if self.confirm.hand_in(doorbell.lease.clone()).is_err() {
                 // The row stays, and rings once more than it has to.
-                self.ledger.forgotten(std::slice::from_ref(&doorbell.lease));
+                self.ledger.settled(std::slice::from_ref(&doorbell.lease));
             }
         }
         if confirmed.contains(&false) {
-            self.ledger.look.notify_one();
+            self.ledger.hold();
+        } else {
+            self.ledger.confirms();
         }
         Ok(confirmed.into_iter().map(Ok).collect())
     }
 }
 
-/// Forgets doorbells that were confirmed, however long that takes.
-pub(super) struct Forget {
+/// Notes that doorbells are rung, however long that takes.
+pub(super) struct Confirm {
     pub(super) store: Arc<dyn CallStore>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) closing: CancellationToken,
 }
 
 #[async_trait]
-impl Commit for Forget {
+impl Commit for Confirm {
     type Item = LeaseRef;
     type Answer = ();
     const KEEPS_ABANDONED: bool = true;
@@ -98,7 +107,7 @@ impl Commit for Forget {
                 () = self.closing.cancelled() => {}
             }
         }
-        self.ledger.forgotten(&rung);
+        self.ledger.settled(&rung);
         Ok(rung.iter().map(|_| Ok(())).collect())
     }
 }

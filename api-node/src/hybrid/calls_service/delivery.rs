@@ -19,9 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{refused, request};
-
-/// Most credits of one dequeue that are not used up: far more than any runner has room for.
-const MAX_CREDITS: u32 = 16_384;
+use crate::calls::MAX_CREDITS;
 
 /// How long what was claimed is waited for after the last credit.
 const LAST_WORK: Duration = Duration::from_secs(5);

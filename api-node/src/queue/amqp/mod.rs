@@ -79,7 +79,7 @@ impl Queue for AmqpQueue {
     }
 
     fn is_up(&self) -> bool {
-        self.publisher.state() != State::Down
+        self.publisher.state() == State::Up
     }
 
     async fn close(&self) {

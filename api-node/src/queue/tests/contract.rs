@@ -294,3 +294,32 @@ async fn the_end_of_the_queue_ends_consumers(f: Fixture) {
     assert_eq!(f.queue.publish(&[doorbell(1)]).await, [false]);
     assert!(!f.queue.is_up());
 }
+
+/// What is rung again while nobody has room for it takes no more room itself.
+#[tokio::test]
+async fn the_embedded_queue_says_nothing_twice_at_a_time() {
+    let f = Fixture::embedded().await;
+    let mut first = f.consumer(1).await;
+    f.publish([1, 1, 2]).await;
+    let delivery = take(&mut first).await;
+    assert_eq!(number(&delivery.doorbell), 1);
+    // What somebody is at may come to nothing: it is told again, though once only.
+    f.publish([1, 1]).await;
+    delivery.receipt.release();
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        left.push(eat(&mut first).await);
+    }
+    left.sort_unstable();
+    assert_eq!(left, [1, 2]);
+    assert!(is_silent(&mut first));
+    f.publish([1]).await;
+    assert_eq!(eat(&mut first).await, 1);
+    // Another claim is another matter.
+    let mut later = doorbell(1);
+    later.lease.epoch += 1;
+    let confirmed = f.queue.publish(&[doorbell(1), later.clone()]).await;
+    assert_eq!(confirmed, [true, true]);
+    assert_eq!(eat(&mut first).await, 1);
+    assert_eq!(take(&mut first).await.doorbell, later);
+}

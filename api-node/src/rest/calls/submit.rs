@@ -31,6 +31,15 @@ static FN_CALL_ID: HeaderName = HeaderName::from_static("fn-call-id");
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
+/// What the platform says to functions: a call that is handed in here cannot say it in its name.
+static RESERVED: [HeaderName; 4] = [
+    HeaderName::from_static("fn-attempt"),
+    HeaderName::from_static("fn-call-id"),
+    HeaderName::from_static("fn-deadline"),
+    HeaderName::from_static("fn-intent"),
+];
+const RESERVED_PREFIX: &str = "fn-http-";
+
 /// A durable call: its request, and beside it the options, which [`CallOptions`] reads.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct CallDraft {
@@ -54,7 +63,8 @@ struct RequestDraft {
     #[serde(default)]
     #[schema(example = "application/json")]
     content_type: Option<String>,
-    /// More headers for the function.
+    /// More headers for the function; not those by which the platform speaks to it: `Fn-Intent`,
+    /// `Fn-Http-*`, `Fn-Call-Id`, `Fn-Deadline`, `Fn-Attempt`.
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
@@ -174,6 +184,9 @@ impl CallDraft {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            if RESERVED.contains(&name) || name.as_str().starts_with(RESERVED_PREFIX) {
+                return Err(invalid(&format!("headers must not contain {name}")));
+            }
             let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| wrong())?;
             headers.try_append(name, value).map_err(|_| wrong())?;
         }

@@ -31,11 +31,11 @@ macro_rules! insert {
             started_at bigint, completed_at bigint]
             concat!(
                 "INSERT INTO calls (id, app_id, fn_id, trigger_id, kind, state, reason, path, method, url, \
-                 image, priority, tags, epoch, attempts, max_attempts, crashes, backoff_ms, error, \
+                 image, priority, tags, epoch, attempts, max_attempts, crashes, lease_losses, setbacks, backoff_ms, error, \
                  origin_id, callback_url, runner_id, result_status, created_at, due_at, expires_at, \
                  started_at, completed_at) \
                  SELECT id, app_id, fn_id, trigger_id, kind, state, reason, path, method, url, \
-                 image, priority, tags, epoch, attempts, max_attempts, 0, 0, error, \
+                 image, priority, tags, epoch, attempts, max_attempts, 0, 0, 0, 0, error, \
                  origin_id, callback_url, runner_id, result_status, created_at, due_at, expires_at, \
                  started_at, completed_at FROM batch WHERE ",
                 $only,
@@ -92,28 +92,38 @@ pub(super) async fn accept(
     session: &mut impl Session,
     calls: &[Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
-    let storable: Vec<&Acceptance> = calls
+    let now = Timestamp::from_unix_millis(session.now().await?);
+    let checked: Vec<Result<(), ApiError>> =
+        calls.iter().map(|call| acceptable(call, now)).collect();
+    let acceptable: Vec<&Acceptance> = calls
         .iter()
-        .filter(|acceptance| is_storable(&acceptance.call.id))
+        .zip(&checked)
+        .filter_map(|(call, checked)| checked.is_ok().then_some(call))
         .collect();
-    let mut answers = accept_storable(session, &storable).await?.into_iter();
-    let in_order = calls.iter().map(|acceptance| {
-        let answer = is_storable(&acceptance.call.id).then(|| answers.next());
-        answer.flatten().unwrap_or_else(|| {
-            Err(ApiError::with_message(
-                ErrorCode::InvalidCallOption,
-                "id must be 1 to 128 bytes without NUL",
-            ))
-        })
+    let mut answers = accept_valid(session, now, &acceptable).await?.into_iter();
+    let in_order = checked.into_iter().map(|checked| match checked {
+        Ok(()) => answers.next().ok_or(Failure::LostRace),
+        Err(refused) => Ok(Err(refused)),
     });
-    Ok(in_order.collect())
+    in_order.collect()
 }
 
-async fn accept_storable(
+/// Whether a call can be kept as it is, and for as long as it asks.
+fn acceptable(acceptance: &Acceptance, now: Timestamp) -> Result<(), ApiError> {
+    if !is_storable(&acceptance.call.id) {
+        return Err(ApiError::with_message(
+            ErrorCode::InvalidCallOption,
+            "id must be 1 to 128 bytes without NUL",
+        ));
+    }
+    acceptance.call.options.validate_at(now)
+}
+
+async fn accept_valid(
     session: &mut impl Session,
+    now: Timestamp,
     calls: &[&Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
-    let now = Timestamp::from_unix_millis(session.now().await?);
     let keys = keys::take(session, now, calls).await?;
     // Of calls that are handed in at once with one id, the first one counts.
     let mut own: BTreeMap<&CallId, usize> = BTreeMap::new();
@@ -290,6 +300,8 @@ fn recorded(call: &CallRecord, now: Timestamp) -> CallRow {
         attempts: record.attempts,
         max_attempts: record.max_attempts,
         crashes: 0,
+        lease_losses: 0,
+        setbacks: 0,
         backoff_ms: 0,
         due_at: record.due_at,
         expires_at: record.expires_at,

@@ -160,7 +160,12 @@ fn decide(
         return Claimed::FunctionDeleted;
     }
     let Some(needs) = needs.take() else {
+        // It will not come back: to ring for the call until it expires would help nobody.
         tracing::error!(call = %call.row().id(), "a call that waits has no request");
+        if let Ok(step) = progress.give_up(DeadReason::Permanent) {
+            let reason = "its request or its function's snapshot is lost";
+            call.make(step, now, Some(reason.to_owned()), None);
+        }
         return Claimed::Unknown;
     };
     call.lease_to(step, now, runner);

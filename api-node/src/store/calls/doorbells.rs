@@ -2,15 +2,18 @@
 //! accepted, or queued again, until it is claimed or over.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use domain::call::LeaseRef;
+use domain::call::options::PRIORITIES;
 use domain::{CallId, CallState, FnId, Timestamp};
 use serde::Serialize;
 
 use super::super::call_store::Doorbell;
 use super::super::session::{Arg, Session, Sql};
 use super::batch::{self, Text, batch, of_ids};
-use super::rows::CallRow;
+use super::rows::{CallRow, millis_of};
 
 const SET: Sql = batch!([call_id text, epoch bigint, fn_id text, priority bigint, lane text, due_at bigint,
     expires_at bigint, delayed bigint]
@@ -56,18 +59,20 @@ macro_rules! lanes {
     };
 }
 
-/// The first ones of each lane; of them the first ones of each function; of them the first ones. Steps
-/// of priority are whole ones.
+/// The first ones of each lane but the full ones; of them the first ones of each function; of them the
+/// first one of each function, then the second ones, and so on. Steps of priority are whole ones.
 macro_rules! due {
-    ($from:literal) => {
+    ($from:literal, $not_full:literal) => {
         concat!(
             lanes!(""),
             "SELECT call_id, epoch, fn_id, priority, due_at, delayed FROM ( \
              SELECT ranked.*, ROW_NUMBER() OVER (PARTITION BY fn_id ORDER BY step DESC, due_at, call_id) AS place \
              FROM (SELECT d.*, d.priority + ($1 - d.due_at) / $2 AS step FROM lanes ",
             $from,
-            " WHERE lanes.lane IS NOT NULL) AS ranked) AS placed \
-             WHERE place <= $3 ORDER BY step DESC, due_at, call_id LIMIT $4"
+            " WHERE lanes.lane IS NOT NULL AND ",
+            $not_full,
+            ") AS ranked) AS placed \
+             WHERE place <= $3 ORDER BY place, step DESC, due_at, call_id LIMIT $4"
         )
     };
 }
@@ -75,11 +80,13 @@ macro_rules! due {
 pub(in super::super) const DUE: Sql = Sql {
     sqlite: due!(
         "JOIN doorbells d ON d.call_id IN (SELECT i.call_id FROM doorbells i \
-         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3)"
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3)",
+        "lanes.lane NOT IN (SELECT value FROM json_each($5))"
     ),
     postgres: due!(
         "CROSS JOIN LATERAL (SELECT i.* FROM doorbells i \
-         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3) d"
+         WHERE i.rung_at IS NULL AND i.lane = lanes.lane AND i.due_at <= $1 ORDER BY i.due_at LIMIT $3) d",
+        "lanes.lane <> ALL(ARRAY(SELECT json_array_elements_text(CAST($5 AS json))))"
     ),
 };
 pub(in super::super) const NEXT: &str = lanes!(
@@ -95,21 +102,25 @@ pub(super) const WOKEN: Sql = of_ids!("UPDATE doorbells SET delayed = 0", "call_
 pub(super) const RUNG: Sql = batch!([id text]
     "SELECT batch.id, (SELECT COUNT(*) FROM doorbells d \
      WHERE d.fn_id = batch.id AND d.rung_at IS NOT NULL) FROM batch");
+/// The longer a call has been due when it was last rung for, the longer the silence may be: nobody has
+/// room for it, as it seems, and its message is still there.
 macro_rules! silent {
-    ($these:literal, $end:literal) => {
+    ($these:literal, $least:literal, $end:literal) => {
         concat!(
             "UPDATE doorbells SET rung_at = NULL WHERE call_id ",
             $these,
             "(SELECT call_id FROM doorbells \
-             WHERE rung_at IS NOT NULL AND rung_at <= $1 ORDER BY rung_at LIMIT $2",
+             WHERE rung_at IS NOT NULL AND rung_at <= $1 AND rung_at + ",
+            $least,
+            "(rung_at - due_at, $4) <= $3 ORDER BY rung_at LIMIT $2",
             $end,
             " RETURNING call_id"
         )
     };
 }
 pub(in super::super) const RING_AGAIN: Sql = Sql {
-    sqlite: silent!("IN ", ")"),
-    postgres: silent!("= ANY(ARRAY", " FOR UPDATE SKIP LOCKED))"),
+    sqlite: silent!("IN ", "MIN", ")"),
+    postgres: silent!("= ANY(ARRAY", "LEAST", " FOR UPDATE SKIP LOCKED))"),
 };
 pub(in super::super) const EXPIRED: &str =
     "SELECT call_id FROM doorbells WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2";
@@ -147,13 +158,17 @@ pub(super) async fn set(session: &mut impl Session, calls: &[&CallRow]) -> Resul
             epoch: call.progress.epoch,
             fn_id: Text(record.fn_id.as_str()),
             priority: record.priority,
-            lane: batch::without_nul(&format!("{}/{}", record.fn_id, record.priority)),
+            lane: lane(&record.fn_id, record.priority),
             due_at: call.progress.due_at.unix_millis(),
             expires_at: call.progress.expires_at.unix_millis(),
             delayed: (call.progress.state == CallState::Delayed).into(),
         }
     }));
     session.dialect_execute(SET, &[Arg::Text(&rows)]).await
+}
+
+fn lane(id: &FnId, priority: i32) -> String {
+    batch::without_nul(&format!("{id}/{priority}"))
 }
 
 /// These calls do not wait any more.
@@ -187,12 +202,18 @@ pub(super) async fn due(
     per_fn: u32,
     limit: u32,
     ageing_ms: i64,
+    full: &[FnId],
 ) -> Result<Vec<Due>, sqlx::Error> {
+    let full = full
+        .iter()
+        .flat_map(|id| PRIORITIES.map(move |priority| lane(id, priority)));
+    let full = batch::rows(full);
     let args = [
         Arg::Int(now.unix_millis()),
         Arg::Int(ageing_ms.max(1)),
         Arg::Int(per_fn.into()),
         Arg::Int(limit.into()),
+        Arg::Text(&full),
     ];
     let rows: Vec<DueRow> = session.dialect_rows(DUE, &args).await?;
     let due = rows
@@ -246,13 +267,19 @@ pub(super) async fn next(session: &mut impl Session) -> Result<Option<i64>, sqlx
     Ok(row.and_then(|(due_at,)| due_at))
 }
 
-/// Those that were confirmed at `before` or earlier have to be rung again; answers how many.
+/// Those that were confirmed so long ago have to be rung again; answers how many.
 pub(super) async fn ring_again(
     session: &mut impl Session,
-    before: i64,
+    silence: RangeInclusive<Duration>,
     limit: u32,
 ) -> Result<u64, sqlx::Error> {
-    let args = [Arg::Int(before), Arg::Int(limit.into())];
+    let now = session.now().await?;
+    let args = [
+        Arg::Int(now.saturating_sub(millis_of(*silence.start()))),
+        Arg::Int(limit.into()),
+        Arg::Int(now),
+        Arg::Int(millis_of(*silence.end())),
+    ];
     let rows: Vec<(String,)> = session.dialect_rows(RING_AGAIN, &args).await?;
     Ok(rows.len() as u64)
 }

@@ -23,13 +23,14 @@ const LEASE_LOST: &str = "the runner did not renew its lease";
 ///
 /// The condition on that state is hidden: PostgreSQL would read the whole index of leases for it.
 macro_rules! held {
-    ($of:literal, $lock:literal, $of_held:literal, $set:literal) => {
+    ($of:literal, $lock:literal, $of_held:literal, $holds:literal, $set:expr) => {
         concat!(
             ", held AS (SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
              ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
             $of,
-            " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2 ELSE FALSE END \
-             ORDER BY a.call_id, a.epoch",
+            " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2",
+            $holds,
+            " ELSE FALSE END ORDER BY a.call_id, a.epoch",
             $lock,
             ") UPDATE call_attempts SET ",
             $set,
@@ -38,25 +39,30 @@ macro_rules! held {
             " RETURNING call_attempts.call_id, call_attempts.epoch"
         )
     };
-    ($set:literal) => {
+    ($holds:literal, $set:literal) => {
         batch!([call_id text, epoch bigint]
-            held!("", "", "", $set),
+            held!("", "", "", $holds, concat!($set, "lease_until = MAX(lease_until, $3)")),
             held!(
                 " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
                 " FOR UPDATE OF a",
                 " AND call_attempts.call_id = ANY(ARRAY(SELECT call_id FROM held))",
-                $set
+                $holds,
+                concat!($set, "lease_until = GREATEST(lease_until, $3)")
             ))
     };
 }
-pub(super) const START: Sql = held!("started_at = COALESCE(started_at, CAST($3 AS BIGINT))");
-pub(super) const RENEW: Sql = held!("lease_until = $3");
+/// No function begins under a lease that has run out: somebody may be about to take the call back.
+pub(super) const START: Sql = held!(
+    " AND a.lease_until > $4",
+    "started_at = COALESCE(started_at, CAST($4 AS BIGINT)), "
+);
+pub(super) const RENEW: Sql = held!("", "");
 pub(in super::super) const RAN_OUT: &str = "SELECT call_id, epoch FROM call_attempts \
     WHERE status = 'running' AND lease_until <= $1 ORDER BY lease_until LIMIT $2";
 macro_rules! still_out {
     ($of:literal, $lock:literal) => {
         concat!(
-            "SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
+            "SELECT a.call_id, a.epoch, a.started_at FROM batch JOIN call_attempts a \
              ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
             $of,
             " WHERE CASE a.status WHEN 'running' THEN a.lease_until <= $2 ELSE FALSE END \
@@ -72,17 +78,27 @@ still_out!(
     " FOR UPDATE OF a SKIP LOCKED"
 ));
 
-/// Notes that these calls begin to run; answers those whose leases hold.
+/// Notes that these calls begin to run, and renews their leases; answers those that hold.
 pub(super) async fn start(
     session: &mut impl Session,
     leases: &[LeaseRef],
     runner: &str,
+    lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let now = session.now().await?;
-    held(session, START, leases, runner, now).await
+    let rows = batch::leases(leases);
+    let args = [
+        Arg::Text(&rows),
+        Arg::Text(runner),
+        Arg::Int(now.saturating_add(millis_of(lease))),
+        Arg::Int(now),
+    ];
+    let held: Vec<(String, i64)> = session.dialect_rows(START, &args).await?;
+    Ok(held.into_iter().map(lease_ref).collect())
 }
 
-/// Renews these leases; answers those that hold.
+/// Renews these leases; answers those that hold. None gets shorter: a renewal that had to wait for
+/// another one comes too late to end the lease sooner.
 pub(super) async fn renew(
     session: &mut impl Session,
     leases: &[LeaseRef],
@@ -90,19 +106,9 @@ pub(super) async fn renew(
     lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let until = session.now().await?.saturating_add(millis_of(lease));
-    held(session, RENEW, leases, runner, until).await
-}
-
-async fn held(
-    session: &mut impl Session,
-    sql: Sql,
-    leases: &[LeaseRef],
-    runner: &str,
-    time: i64,
-) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let rows = batch::leases(leases);
-    let args = [Arg::Text(&rows), Arg::Text(runner), Arg::Int(time)];
-    let held: Vec<(String, i64)> = session.dialect_rows(sql, &args).await?;
+    let args = [Arg::Text(&rows), Arg::Text(runner), Arg::Int(until)];
+    let held: Vec<(String, i64)> = session.dialect_rows(RENEW, &args).await?;
     Ok(held.into_iter().map(lease_ref).collect())
 }
 
@@ -124,8 +130,7 @@ pub(super) async fn finish(
     let mut answers = Vec::with_capacity(ends.len());
     let mut random = random;
     for (end, runner) in ends {
-        // Calls that fail together are not to come back together.
-        random = random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+        random = another(random);
         answers.push(match places.get(&end.lease.call_id) {
             Some(&place) => match end_one(&mut calls[place], end, runner, now, random) {
                 Ok(()) => ended(&calls[place], now),
@@ -173,6 +178,11 @@ fn ended(call: &Moving, now: Timestamp) -> Ended {
     }
 }
 
+/// The next random number: calls that fail together are not to come back together.
+fn another(random: u64) -> u64 {
+    random.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1)
+}
+
 /// Takes back calls whose leases ran out.
 pub(super) async fn recover(
     session: &mut impl Session,
@@ -189,13 +199,21 @@ pub(super) async fn recover(
     let now = Timestamp::from_unix_millis(session.now().await?);
     let leases = batch::leases(&out);
     let args = [Arg::Text(&leases), Arg::Int(now.unix_millis())];
-    let out: Vec<(String, i64)> = session.dialect_rows(STILL_OUT, &args).await?;
-    let out: BTreeMap<String, i64> = out.into_iter().collect();
+    let out: Vec<(String, i64, Option<i64>)> = session.dialect_rows(STILL_OUT, &args).await?;
+    let out: BTreeMap<String, (i64, bool)> = out
+        .into_iter()
+        .map(|(id, epoch, started_at)| (id, (epoch, started_at.is_some())))
+        .collect();
     let mut calls: Vec<Moving> = rows.into_iter().map(Moving::new).collect();
+    let mut random = now.unix_millis().unsigned_abs();
     for call in &mut calls {
+        random = another(random);
         let row = call.row();
-        let epoch = out.get(row.id().as_str());
-        if let Some(step) = epoch.and_then(|epoch| row.progress.lease_lost(*epoch, now).ok()) {
+        let Some(&(epoch, started)) = out.get(row.id().as_str()) else {
+            continue;
+        };
+        let lost = row.progress.lease_lost(epoch, started, now, random >> 16);
+        if let Ok(step) = lost {
             call.make(step, now, Some(LEASE_LOST.to_owned()), None);
         }
     }

@@ -24,10 +24,13 @@ pub(super) const BY_IDS: Sql = of_ids!(
     "c.id",
     ""
 );
+/// A call that the platform could not run for long has many; the last ones tell why.
+const MAX_ATTEMPTS_SHOWN: i64 = 1000;
 const COUNT: &str = "SELECT state, COUNT(*) FROM calls \
     WHERE kind = 'async' AND state IN ('delayed', 'queued', 'running', 'dead') GROUP BY state";
-const ATTEMPTS: &str = "SELECT epoch, status, runner_id, claimed_at, started_at, ended_at, error, \
-    result_status FROM call_attempts WHERE call_id = $1 ORDER BY epoch";
+const ATTEMPTS: &str = "SELECT * FROM (SELECT epoch, status, runner_id, claimed_at, started_at, ended_at, \
+    error, result_status FROM call_attempts WHERE call_id = $1 ORDER BY epoch DESC LIMIT $2) AS last \
+    ORDER BY epoch";
 
 pub(super) async fn by_id(
     session: &mut impl Session,
@@ -50,7 +53,8 @@ pub(super) async fn attempts(
     session: &mut impl Session,
     id: &CallId,
 ) -> Result<Vec<AttemptRow>, sqlx::Error> {
-    session.rows(ATTEMPTS, &[Arg::Text(id.as_str())]).await
+    let args = [Arg::Text(id.as_str()), Arg::Int(MAX_ATTEMPTS_SHOWN)];
+    session.rows(ATTEMPTS, &args).await
 }
 
 pub(super) async fn counts(session: &mut impl Session) -> Result<Vec<(String, i64)>, sqlx::Error> {

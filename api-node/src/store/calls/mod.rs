@@ -19,6 +19,7 @@ mod rows;
 mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ use self::rows::{CallRow, millis_of};
 pub(super) use self::snapshots::Snapshots;
 use super::call_store::{
     Acceptance, CallFilter, CallRequestDoc, CallStore, CallbackDelivery, Cancelled, Claimed,
-    Committed, Doorbell, Ended, Retention,
+    Committed, Doorbell, Ended, Over, Retention,
 };
 use super::session::{Database, Session};
 use super::sql_store::{SqlStore, limit};
@@ -76,13 +77,18 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError> {
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError> {
         if leases.is_empty() {
             return Ok(leases);
         }
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let held = leases::start(&mut *tx, &leases, runner).await?;
+            let held = leases::start(&mut *tx, &leases, runner, lease).await?;
             self.commit(tx, vec![]).await?;
             Ok(held)
         })
@@ -284,11 +290,13 @@ impl<D: Database> CallStore for SqlStore<D> {
         per_fn: u32,
         limit: u32,
         ageing: Duration,
+        full: &[FnId],
     ) -> Result<Vec<Doorbell>, ApiError> {
         self.run(|| async {
             let mut reader = self.database.reader().await?;
             let now = Timestamp::from_unix_millis(reader.now().await?);
-            let due = doorbells::due(&mut *reader, now, per_fn, limit, millis_of(ageing)).await?;
+            let ageing = millis_of(ageing);
+            let due = doorbells::due(&mut *reader, now, per_fn, limit, ageing, full).await?;
             drop(reader);
             if due.iter().all(|due| !due.delayed) {
                 return Ok(due.into_iter().map(|due| due.doorbell).collect());
@@ -381,26 +389,25 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn ring_again(&self, silence: Duration, limit: u32) -> Result<u64, ApiError> {
+    async fn ring_again(
+        &self,
+        silence: RangeInclusive<Duration>,
+        limit: u32,
+    ) -> Result<u64, ApiError> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let before = tx.now().await?.saturating_sub(millis_of(silence));
-            let rung = doorbells::ring_again(&mut *tx, before, limit).await?;
+            let rung = doorbells::ring_again(&mut *tx, silence.clone(), limit).await?;
             self.commit(tx, vec![]).await?;
             Ok(rung)
         })
         .await
     }
 
-    async fn retire(
-        &self,
-        retention: Retention,
-        limit: u32,
-    ) -> Result<(u64, Vec<CallId>), ApiError> {
-        let (mut count, mut logs) = (0, Vec::new());
+    async fn retire(&self, retention: Retention, limit: u32) -> Result<u64, ApiError> {
+        let mut count = 0;
         // Each kind is a transaction of its own: what is locked is locked for a moment.
         for kind in retire::Kind::ALL {
-            let (some, ids) = self
+            count += self
                 .run(|| async {
                     let mut tx = self.database.begin().await?;
                     let retired = retire::retire(&mut *tx, kind, &retention, limit).await?;
@@ -408,10 +415,25 @@ impl<D: Database> CallStore for SqlStore<D> {
                     Ok(retired)
                 })
                 .await?;
-            count += some;
-            logs.extend(ids);
         }
-        Ok((count, logs))
+        Ok(count)
+    }
+
+    async fn old_logs(&self, retention: Retention, limit: u32) -> Result<Vec<Over>, ApiError> {
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            Ok(retire::old_logs(&mut *reader, &retention, limit).await?)
+        })
+        .await
+    }
+
+    async fn logs_are_gone(&self, last: &Over) -> Result<(), ApiError> {
+        self.run(|| async {
+            let mut tx = self.database.begin().await?;
+            retire::logs_are_gone(&mut *tx, last).await?;
+            Ok(self.commit(tx, vec![]).await?)
+        })
+        .await
     }
 
     async fn due_callbacks(

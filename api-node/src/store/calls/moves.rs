@@ -35,7 +35,7 @@ macro_rules! update {
     ($only:literal) => {
         concat!(
             "UPDATE calls SET state = batch.state, reason = batch.reason, epoch = batch.epoch, \
-             attempts = batch.attempts, crashes = batch.crashes, backoff_ms = batch.backoff_ms, \
+             attempts = batch.attempts, crashes = batch.crashes, lease_losses = batch.lease_losses, setbacks = batch.setbacks, backoff_ms = batch.backoff_ms, \
              due_at = batch.due_at, error = batch.error, runner_id = batch.runner_id, \
              result_status = batch.result_status, started_at = batch.started_at, \
              completed_at = batch.completed_at \
@@ -45,7 +45,7 @@ macro_rules! update {
     };
 }
 pub(super) const UPDATE: Sql = batch!([id text, state text, reason text, epoch bigint, attempts bigint,
-    crashes bigint, backoff_ms bigint, due_at bigint, error text, runner_id text,
+    crashes bigint, lease_losses bigint, setbacks bigint, backoff_ms bigint, due_at bigint, error text, runner_id text,
     result_status bigint, started_at bigint, completed_at bigint]
     update!(""),
     update!(" AND calls.id = ANY(ARRAY(SELECT id FROM batch))"));
@@ -83,6 +83,8 @@ struct Row<'a> {
     epoch: i64,
     attempts: u32,
     crashes: u32,
+    lease_losses: u32,
+    setbacks: u32,
     backoff_ms: i64,
     due_at: Option<i64>,
     error: Option<Text<'a>>,
@@ -175,7 +177,8 @@ impl Moving {
         &self.row
     }
 
-    /// Makes a move of the machine, which ended an attempt with `error` and `answer` if it ended one.
+    /// Makes a move of the machine, which ended an attempt with `error` and `answer` if it ended one; or
+    /// gave the call up with `error`.
     pub(super) fn make(
         &mut self,
         step: Move,
@@ -185,8 +188,10 @@ impl Moving {
     ) {
         let (result_status, result) = answer.unzip();
         let record = &mut self.row.record;
-        if let Some(status) = step.attempt {
+        if step.attempt.is_some() || error.is_some() {
             record.error.clone_from(&error);
+        }
+        if let Some(status) = step.attempt {
             record.runner_id = None;
             self.attempt = Some(EndedAttempt {
                 epoch: self.row.progress.epoch,
@@ -299,6 +304,8 @@ fn row(row: &CallRow) -> Row<'_> {
         epoch: progress.epoch,
         attempts: progress.attempts,
         crashes: progress.crashes,
+        lease_losses: progress.lease_losses,
+        setbacks: progress.setbacks,
         backoff_ms: wide(progress.backoff_ms),
         due_at: millis(progress.due_at),
         error: record.error.as_deref().map(Text),

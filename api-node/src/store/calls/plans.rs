@@ -16,14 +16,17 @@ pub(in super::super) struct Statement {
 pub(in super::super) fn reconcilers(postgres: bool) -> Vec<Statement> {
     let words = |sql: Sql| if postgres { sql.postgres } else { sql.sqlite };
     let all: [(&str, &[&str]); 10] = [
-        (words(doorbells::DUE), &["1000", "10", "3", "5"]),
+        (
+            words(doorbells::DUE),
+            &["1000", "10", "3", "5", r#"'["fn3/0"]'"#],
+        ),
         (doorbells::NEXT, &[]),
-        (words(doorbells::RING_AGAIN), &["100", "5"]),
+        (words(doorbells::RING_AGAIN), &["100", "5", "200", "50"]),
         (doorbells::EXPIRED, &["100", "5"]),
         (leases::RAN_OUT, &["300", "5"]),
         (retire::OVER, &["100", "''", "200", "5"]),
-        (retire::OVER_FIRST, &["100", "5"]),
-        (retire::OLD_KEYS, &["300", "5"]),
+        (retire::OVER_FIRST, &["100", "5", "200", "''"]),
+        (words(retire::OLD_KEYS), &["300", "5"]),
         (words(callbacks::TAKE), &["300", "400", "5"]),
         (
             "SELECT fn_id, COUNT(*) FROM doorbells d WHERE d.rung_at IS NOT NULL AND d.fn_id = $1 GROUP BY d.fn_id",
@@ -60,11 +63,17 @@ pub(in super::super) fn batches() -> Vec<Statement> {
         moves::END_ATTEMPTS,
         redrive::SUCCEED,
         results::REQUESTS,
+        retire::USED_REQUESTS,
     ];
     let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
     let statements = all.map(|sql| Statement {
         sql: sql.postgres.to_owned(),
-        values: vec!["'[]'".to_owned(), String::new(), "5".to_owned()],
+        values: vec![
+            "'[]'".to_owned(),
+            String::new(),
+            "5".to_owned(),
+            "5".to_owned(),
+        ],
     });
     statements.map(typed).collect()
 }

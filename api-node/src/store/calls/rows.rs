@@ -15,7 +15,7 @@ use super::super::rows::{json, unreadable};
 macro_rules! call_columns {
     () => {
         "c.id, c.app_id, c.fn_id, c.trigger_id, c.kind, c.state, c.reason, c.path, c.method, c.url, \
-         c.image, c.priority, c.tags, c.epoch, c.attempts, c.max_attempts, c.crashes, c.backoff_ms, \
+         c.image, c.priority, c.tags, c.epoch, c.attempts, c.max_attempts, c.crashes, c.lease_losses, c.setbacks, c.backoff_ms, \
          c.error, c.origin_id, c.successor_id, c.callback_url, c.runner_id, c.result_status, \
          c.created_at, c.due_at, c.expires_at, c.completed_at, \
          CASE WHEN c.state = 'running' THEN COALESCE((SELECT a.started_at FROM call_attempts a \
@@ -63,6 +63,8 @@ where
             attempts: small("attempts")?,
             max_attempts: small("max_attempts")?,
             crashes: small("crashes")?,
+            lease_losses: small("lease_losses")?,
+            setbacks: small("setbacks")?,
             backoff_ms: narrow("backoff_ms", number("backoff_ms")?)?,
             due_at: time("due_at")?,
             expires_at: time("expires_at")?,

@@ -1,6 +1,9 @@
 //! Handing in durable calls: what is kept of the document, and each way in which it is refused.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use api_node::calls::CallsSettings;
+use domain::Timestamp;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -64,9 +67,15 @@ async fn a_call_is_kept_as_it_was_handed_in() {
 #[tokio::test]
 async fn a_delayed_call_waits() {
     let node = Node::start().await;
+    let hour = Duration::from_secs(3600);
+    let in_an_hour = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a time")
+        + hour;
+    let in_an_hour = i64::try_from(in_an_hour.as_millis()).expect("a time");
     for draft in [
         json!({"delay_seconds": 3600}),
-        json!({"run_at": "2999-01-01T00:00:00Z"}),
+        json!({"run_at": Timestamp::from_unix_millis(in_an_hour)}),
     ] {
         let id = node.submit(draft).await;
         let call = node.show(&id).await;
@@ -121,6 +130,22 @@ async fn what_is_out_of_its_limits_is_refused() {
         (
             json!({"delay_seconds": 1, "run_at": "2030-01-01T00:00:00Z"}),
             "run_at cannot be together with delay_seconds",
+        ),
+        (
+            json!({"run_at": "2999-01-01T00:00:00Z"}),
+            "run_at must be at most 14 days ahead",
+        ),
+        (
+            json!({"headers": {"Fn-Intent": "httprequest"}}),
+            "headers must not contain fn-intent",
+        ),
+        (
+            json!({"headers": {"fn-http-request-url": "/a"}}),
+            "headers must not contain fn-http-request-url",
+        ),
+        (
+            json!({"headers": {"FN-ATTEMPT": "7"}}),
+            "headers must not contain fn-attempt",
         ),
         (
             json!({"expiry_seconds": 0}),

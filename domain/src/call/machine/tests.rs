@@ -52,7 +52,7 @@ fn a_delayed_call_is_not_claimed_before_its_time() {
 #[test]
 fn a_stale_epoch_changes_nothing() {
     let call = running(3);
-    let again = call.lease_lost(1, NOW).expect("lost").next;
+    let again = call.lease_lost(1, false, NOW, 0).expect("lost").next;
     assert_eq!(
         again.finish(1, &answered(200), NOW, 0),
         Err(Refused::NotRunning)
@@ -83,7 +83,7 @@ fn attempts_are_used_up_by_the_function_only() {
             "{outcome:?}"
         );
     }
-    let lost = running(2).lease_lost(1, NOW).expect("lost").next;
+    let lost = running(2).lease_lost(1, true, NOW, 0).expect("lost").next;
     assert_eq!((lost.state, lost.attempts), (CallState::Queued, 0));
 }
 
@@ -113,6 +113,40 @@ fn the_last_attempt_decides_the_end() {
     );
 }
 
+/// The pauses of a call that comes back again and again by `back`.
+fn pauses(back: impl Fn(&Progress) -> Move) -> Vec<i64> {
+    let mut call = running(2);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let next = back(&call).next;
+        assert_eq!(next.attempts, 0);
+        pauses.push(next.due_at.unix_millis() - NOW.unix_millis());
+        call = Progress {
+            due_at: NOW,
+            ..next
+        };
+        call = call.claim(NOW).expect("queued").next;
+    }
+    pauses
+}
+
+#[test]
+fn what_the_platform_cannot_do_is_tried_less_and_less_often() {
+    let platform = failed(Fault::Platform, false);
+    let failed = pauses(|call| call.finish(call.epoch, &platform, NOW, 0).expect("running"));
+    let doubled = [1000, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000];
+    assert_eq!(failed, doubled);
+    // Another runner may have at once what one gave back.
+    let returned = AttemptOutcome::Returned;
+    let returned = pauses(|call| call.finish(call.epoch, &returned, NOW, 0).expect("running"));
+    assert_eq!((returned[0], &returned[1..]), (0, &doubled[..8]));
+    // What the function did then is another matter.
+    let mut call = running(9);
+    call.setbacks = 9;
+    let next = finish(&call, &answered(500)).next;
+    assert_eq!((next.setbacks, next.due_at), (0, at(1_001_000)));
+}
+
 #[test]
 fn a_call_that_kills_its_containers_is_poison() {
     let mut call = running(100);
@@ -121,6 +155,32 @@ fn a_call_that_kills_its_containers_is_poison() {
     assert_eq!(
         (next.state, next.reason),
         (CallState::Dead, Some(DeadReason::Poison))
+    );
+}
+
+#[test]
+fn a_call_that_loses_its_runners_is_poison() {
+    let mut call = running(1);
+    for lost in 1..MAX_LEASE_LOSSES {
+        // One that was lost before its function ran cannot have been the reason.
+        for started in [false, true] {
+            let next = call.lease_lost(call.epoch, started, NOW, 0).expect("lost");
+            assert_eq!(next.next.state, CallState::Queued, "{lost}");
+            call = Progress {
+                due_at: NOW,
+                ..next.next
+            };
+            call = call.claim(NOW).expect("queued").next;
+        }
+    }
+    let next = call.lease_lost(call.epoch, true, NOW, 0).expect("lost");
+    assert_eq!(
+        (next.next.state, next.next.reason, next.attempt),
+        (
+            CallState::Dead,
+            Some(DeadReason::Poison),
+            Some(AttemptState::LeaseLost)
+        )
     );
 }
 
@@ -173,6 +233,7 @@ enum Step {
     },
     LeaseLost {
         behind: i64,
+        started: bool,
     },
     Cancel,
     GiveUp,
@@ -199,7 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Claim),
         4 => (0i64..2, outcome()).prop_map(|(behind, outcome)| Step::Finish { behind, outcome }),
-        1 => (0i64..2).prop_map(|behind| Step::LeaseLost { behind }),
+        1 => (0i64..2, any::<bool>()).prop_map(|(behind, started)| Step::LeaseLost { behind, started }),
         1 => Just(Step::Cancel),
         1 => Just(Step::GiveUp),
         2 => (0i64..400_000).prop_map(Step::Later),
@@ -219,7 +280,7 @@ proptest! {
             let made = match &step {
                 Step::Claim => call.claim(now),
                 Step::Finish { behind, outcome } => call.finish(call.epoch - behind, outcome, now, random),
-                Step::LeaseLost { behind } => call.lease_lost(call.epoch - behind, now),
+                Step::LeaseLost { behind, started } => call.lease_lost(call.epoch - behind, *started, now, random),
                 Step::Cancel => call.cancel(),
                 Step::GiveUp => call.give_up(DeadReason::Expired),
                 Step::Later(millis) => {

@@ -153,3 +153,49 @@ async fn the_rest_of_a_long_answer_is_read_and_not_kept() {
     );
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_node_whose_engine_fails_stops_asking_until_it_answers() {
+    let stage = Stage::with(
+        4,
+        Settings {
+            max_calls: Some(1),
+            ..settings()
+        },
+    );
+    stage.bench.script(|script| {
+        script.create = Arc::new(|_| Step::Fail(Duration::ZERO, ErrorCode::ServerBusy.into()));
+    });
+    for id in ["1", "2", "3"] {
+        let (fault, crashed, error) = failure(stage.outcome(id, "echo").await);
+        assert_eq!((fault, crashed), (Fault::Platform, false));
+        assert!(error.contains("container"), "{error}");
+    }
+    stage.holds(0).await;
+    assert_eq!(stage.source.said.borrow().credits, 0);
+    stage
+        .bench
+        .script(|script| script.create = Arc::new(|_| Step::OK));
+    // The engine answers: after the pause there is one more.
+    let outcome = stage.outcome("4", "echo").await;
+    assert!(matches!(outcome, AttemptOutcome::Answered { .. }));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_refused_for_good_is_the_functions_failure() {
+    let stage = Stage::new(1);
+    stage.source.set(|said| said.answers_refused = true);
+    stage.source.send(leased("1", 1, "echo")).await;
+    let is_failure = |outcome: &AttemptOutcome| matches!(outcome, AttemptOutcome::Failed { .. });
+    stage
+        .source
+        .until(|said| said.ends.iter().any(|end| is_failure(&end.outcome)))
+        .await;
+    let (fault, crashed, error) = failure(stage.source.end_of("1").await);
+    assert_eq!((fault, crashed), (Fault::Function, false));
+    assert!(error.contains("could not be kept"), "{error}");
+    stage.holds(0).await;
+    assert_eq!(stage.source.said.borrow().ends.len(), 3);
+    stage.end().await;
+}

@@ -29,6 +29,8 @@ pub(crate) struct Said {
     pub(crate) chunks: Vec<LogChunk>,
     /// It answers nothing.
     pub(crate) down: bool,
+    /// It takes no answers, for good.
+    pub(crate) answers_refused: bool,
     /// It takes no logs.
     pub(crate) logs_down: bool,
     /// Questions whether a call may start are left without an answer.
@@ -173,8 +175,13 @@ impl WorkSource for Source {
 
     async fn finish(&self, _runner_id: &str, end: AttemptEnd) -> Result<bool, ApiError> {
         let held = !self.said.borrow().lost.contains(&end.lease);
+        let refused = self.said.borrow().answers_refused
+            && matches!(end.outcome, AttemptOutcome::Answered { .. });
         self.said.send_modify(|said| said.ends.push(end));
         self.unless_down()?;
+        if refused {
+            return Err(ErrorCode::Internal.into());
+        }
         Ok(held)
     }
 

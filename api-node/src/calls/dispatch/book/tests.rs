@@ -363,3 +363,34 @@ proptest! {
         prop_assert!(false, "{placed_before} others were placed");
     }
 }
+
+#[test]
+fn a_runner_that_could_not_run_a_call_does_not_get_it_again_while_another_has_room() {
+    let mut book = Book::new(RULES);
+    for (link, runner) in [(1, "broken"), (2, "whole")] {
+        book.join(link, runner.into(), 2);
+    }
+    book.grant(1, 2);
+    let mut fixture = Fixture { book, calls: 0 };
+    let runner_of = |placed: Option<Placed<u64>>| placed.expect("a slot");
+    fixture.add("a", 0, 0);
+    let first = runner_of(fixture.place_one(0));
+    assert_eq!(&*first.runner, "broken");
+    fixture.book.failed(&lease_of(&first));
+    // Many more credits do not make up for it.
+    fixture.book.grant(1, 100);
+    fixture.book.grant(2, 1);
+    fixture.add("a", 0, 1);
+    assert_eq!(&*runner_of(fixture.place_one(1)).runner, "whole");
+    // It is better than none, and as good as others once it runs a call.
+    fixture.add("a", 0, 2);
+    let again = runner_of(fixture.place_one(2));
+    assert_eq!(&*again.runner, "broken");
+    assert!(fixture.book.started(&lease_of(&again)).is_some());
+    fixture.book.grant(2, 1);
+    fixture.add("a", 0, 3);
+    let home = runner_of(fixture.place_one(3));
+    assert_eq!(&*home.runner, "whole", "its last home");
+    fixture.add("a", 0, 4);
+    assert_eq!(&*runner_of(fixture.place_one(4)).runner, "broken");
+}

@@ -18,6 +18,8 @@ CREATE TABLE calls (
     attempts BIGINT NOT NULL,
     max_attempts BIGINT NOT NULL,
     crashes BIGINT NOT NULL,
+    lease_losses BIGINT NOT NULL,
+    setbacks BIGINT NOT NULL,
     backoff_ms BIGINT NOT NULL,
     error TEXT,
     origin_id TEXT,

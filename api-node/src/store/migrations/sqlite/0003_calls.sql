@@ -18,6 +18,8 @@ CREATE TABLE calls (
     attempts INTEGER NOT NULL,
     max_attempts INTEGER NOT NULL,
     crashes INTEGER NOT NULL,
+    lease_losses INTEGER NOT NULL,
+    setbacks INTEGER NOT NULL,
     backoff_ms INTEGER NOT NULL,
     error TEXT,
     origin_id TEXT,

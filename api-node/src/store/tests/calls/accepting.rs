@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use domain::call::CallOptions;
-use domain::{CallId, CallState, ErrorCode, FnId};
+use domain::{CallId, CallState, ErrorCode, FnId, Timestamp};
 use tokio::task::JoinSet;
 
 use super::super::{Fixture, contract, refused};
@@ -13,6 +13,7 @@ use super::{Target, accept_one, call};
 
 contract!(
     what_was_accepted_can_be_read,
+    what_is_too_far_ahead_is_not_accepted,
     an_id_is_accepted_once,
     a_key_makes_one_call,
     a_thousand_with_one_key_make_one_call,
@@ -69,6 +70,29 @@ async fn what_was_accepted_can_be_read(f: Fixture) {
         f.store.call_result(&acceptance.call.id).await,
         ErrorCode::CallResultNotFound,
     );
+}
+
+/// What a call needs is kept for the longest time that a call can take, and no longer.
+async fn what_is_too_far_ahead_is_not_accepted(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let in_days = |days: i64| {
+        let at = super::super::super::wall_clock()().unix_millis() + days * 24 * 3_600_000 - 60_000;
+        target.acceptance(CallOptions {
+            run_at: Some(Timestamp::from_unix_millis(at)),
+            idempotency_key: Some(format!("in {days} days")),
+            ..CallOptions::default()
+        })
+    };
+    let (near, far) = (in_days(14), in_days(15));
+    let batch = vec![far.clone(), near.clone(), far.clone()];
+    let mut answers = f.store.accept(batch).await.expect("an answer");
+    refused(answers.remove(2), ErrorCode::InvalidCallOption);
+    let error = answers.remove(0).expect_err("refused");
+    assert_eq!(error.message(), "run_at must be at most 14 days ahead");
+    let accepted = answers.remove(0).expect("accepted").accepted;
+    assert_eq!(accepted.id, near.call.id);
+    assert_eq!(call(&f, &near.call.id).await.status, CallState::Delayed);
+    refused(f.store.call(&far.call.id).await, ErrorCode::CallNotFound);
 }
 
 async fn an_id_is_accepted_once(f: Fixture) {

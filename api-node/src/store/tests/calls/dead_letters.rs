@@ -5,8 +5,9 @@ use std::time::Duration;
 use domain::call::{CallOptions, Fault};
 use domain::{CallId, CallState, DeadReason, ErrorCode, FuncPatch};
 use hybrid_client::BeginKeyed;
+use sqlx::Connection as _;
 
-use super::super::super::Retention;
+use super::super::super::{Over, Retention};
 use super::super::{Fixture, contract, refused};
 use super::{
     LEASE, Target, accept_one, answer, answered, call, claim_one, failed, finish_one, leased,
@@ -18,6 +19,7 @@ contract!(
     only_dead_calls_are_redriven_or_purged,
     a_purged_call_leaves_nothing,
     what_is_old_is_deleted,
+    a_dead_call_can_be_redriven_as_long_as_it_is_kept,
     what_is_young_or_in_use_is_kept,
 );
 
@@ -153,6 +155,22 @@ async fn over_since(f: &Fixture, id: &CallId, hours: i64) {
     .await;
 }
 
+/// Deletes what is old, `limit` of each kind at a time; answers how much that was.
+async fn retired(f: &Fixture, limit: u32) -> u64 {
+    let mut count = 0;
+    loop {
+        match f.store.retire(Retention::default(), limit).await {
+            Ok(0) => return count,
+            some => count += some.expect("an answer"),
+        }
+    }
+}
+
+async fn old_logs(f: &Fixture, limit: u32) -> Vec<Over> {
+    let old = f.store.old_logs(Retention::default(), limit).await;
+    old.expect("an answer")
+}
+
 async fn what_is_old_is_deleted(f: Fixture) {
     let target = Target::new(&f, "a").await;
     let mut ids = Vec::new();
@@ -164,22 +182,22 @@ async fn what_is_old_is_deleted(f: Fixture) {
         over_since(&f, &id, hours).await;
         ids.push(id);
     }
-    let retention = Retention::default();
-    let (mut count, mut logs) = (0, Vec::new());
-    // One of each kind at a time.
-    loop {
-        let (some, ids) = f.store.retire(retention, 1).await.expect("an answer");
-        count += some;
-        logs.extend(ids);
-        if some == 0 {
-            break;
-        }
-    }
-    // Parts of all, logs of two, and one whole call.
-    assert_eq!(count, 3 + 2 + 1);
-    logs.sort();
-    logs.dedup();
-    assert_eq!(logs, ids[1..]);
+    // Parts of all; whole calls wait for their logs.
+    assert_eq!(retired(&f, 1).await, 3);
+    // Of a log that cannot be deleted it is known until it can be.
+    let oldest = old_logs(&f, 1).await;
+    assert_eq!(oldest[0].call_id, ids[2]);
+    assert_eq!(old_logs(&f, 1).await, oldest);
+    assert_eq!(retired(&f, 1).await, 0);
+    f.store.logs_are_gone(&oldest[0]).await.expect("noted");
+    let next = old_logs(&f, 9).await;
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].call_id, ids[1]);
+    f.store.logs_are_gone(&next[0]).await.expect("noted");
+    // Another node may have been slower.
+    f.store.logs_are_gone(&oldest[0]).await.expect("noted");
+    assert_eq!(old_logs(&f, 9).await, []);
+    assert_eq!(retired(&f, 1).await, 1);
     refused(f.store.call(&ids[2]).await, ErrorCode::CallNotFound);
     for id in &ids[..2] {
         assert_eq!(call(&f, id).await.status, CallState::Success);
@@ -191,19 +209,41 @@ async fn what_is_old_is_deleted(f: Fixture) {
         let again = accept_one(&f, target.keyed(&format!("k{hours}"))).await;
         assert!(!again.accepted.replayed, "the key is free");
     }
-    // Without its request a dead call is not redriven.
+}
+
+async fn a_dead_call_can_be_redriven_as_long_as_it_is_kept(f: Fixture) {
+    let target = Target::new(&f, "a").await;
     let id = dead(&f, &target, CallOptions::default()).await;
-    over_since(&f, &id, 25).await;
-    f.store.retire(retention, 9).await.expect("an answer");
-    assert_eq!(call(&f, &id).await.reason, Some(DeadReason::Permanent));
-    let answers = f
-        .store
-        .redrive(vec![(id, new_id())])
-        .await
-        .expect("an answer");
-    for answer in answers {
-        refused(answer, ErrorCode::CallNotFound);
+    let redriven = dead(&f, &target, CallOptions::default()).await;
+    let wish = vec![(redriven.clone(), new_id())];
+    f.store.redrive(wish).await.expect("an answer");
+    for id in [&id, &redriven] {
+        over_since(&f, id, 29 * 24).await;
     }
+    // Nothing was called since: the snapshot is as old as the calls.
+    f.sql("UPDATE call_snapshots SET used_at = used_at - 5097600000")
+        .await;
+    assert_eq!(retired(&f, 9).await, 2);
+    refused(
+        f.store.call_request(&redriven).await,
+        ErrorCode::CallNotFound,
+    );
+    assert_eq!(call(&f, &id).await.reason, Some(DeadReason::Permanent));
+    let request = f.store.call_request(&id).await.expect("kept");
+    let again = new_id();
+    let answers = f.store.redrive(vec![(id.clone(), again.clone())]).await;
+    for answer in answers.expect("an answer") {
+        assert_eq!(answer.expect("redriven").accepted.id, again);
+    }
+    let leased = leased(claim_one(&f, &again).await);
+    assert_eq!(leased.body, request.body);
+    // With the call goes its request.
+    over_since(&f, &id, 31 * 24).await;
+    for old in old_logs(&f, 9).await {
+        f.store.logs_are_gone(&old).await.expect("noted");
+    }
+    assert_eq!(retired(&f, 9).await, 1);
+    refused(f.store.call_request(&id).await, ErrorCode::CallNotFound);
 }
 
 async fn what_is_young_or_in_use_is_kept(f: Fixture) {
@@ -232,12 +272,8 @@ async fn what_is_young_or_in_use_is_kept(f: Fixture) {
     ended.await.expect("noted");
     f.sql("UPDATE call_keys SET hold_until = 1 WHERE idempotency_key IN ('done', 'gone')")
         .await;
-    let (count, logs) = f
-        .store
-        .retire(Retention::default(), 9)
-        .await
-        .expect("an answer");
-    assert_eq!((count, logs), (2, vec![]));
+    assert_eq!(retired(&f, 9).await, 2);
+    assert_eq!(old_logs(&f, 9).await, []);
     refused(f.store.call_result(done).await, ErrorCode::CallNotFound);
     refused(
         f.store.begin_keyed(begin("waits", day)).await,
@@ -247,29 +283,49 @@ async fn what_is_young_or_in_use_is_kept(f: Fixture) {
         f.store.call_result(&young.call_id).await.expect("kept"),
         answer(200)
     );
-    // A snapshot that was used before the longest life of a call is read by nobody.
-    f.sql("UPDATE call_snapshots SET used_at = used_at - 2678400000")
+    // A snapshot that was used before the longest life of a call, and of its record, is read by nobody.
+    f.sql("UPDATE call_snapshots SET used_at = used_at - 5184000000")
         .await;
-    assert_eq!(
-        f.store
-            .retire(Retention::default(), 9)
-            .await
-            .expect("an answer")
-            .0,
-        0
-    );
+    assert_eq!(retired(&f, 9).await, 0);
     leased(claim_one(&f, &waiting).await);
     f.sql("UPDATE call_snapshots SET used_at = used_at - 172800000")
         .await;
-    assert_eq!(
-        f.store
-            .retire(Retention::default(), 9)
-            .await
-            .expect("an answer")
-            .0,
-        1
-    );
+    assert_eq!(retired(&f, 9).await, 1);
     // The next call keeps it again.
     let next = target.accept(&f, CallOptions::default()).await;
     f.store.call_request(&next).await.expect("kept");
+}
+
+/// A key that somebody answers for right now is left to him: waiting for it could end in a circle.
+#[tokio::test]
+async fn postgres_does_not_wait_for_what_is_in_use() {
+    let f = Fixture::postgres().await;
+    let target = Target::new(&f, "a").await;
+    for key in ["in use", "old"] {
+        let begin = BeginKeyed {
+            fn_id: target.func.id.clone(),
+            key: key.to_owned(),
+            fingerprint: bytes::Bytes::new(),
+            call_id: new_id(),
+            hold: LEASE,
+        };
+        f.store.begin_keyed(begin).await.expect("fresh");
+    }
+    target.accept(&f, CallOptions::default()).await;
+    f.sql("UPDATE call_keys SET hold_until = 1; UPDATE call_snapshots SET used_at = 1")
+        .await;
+    let mut other = sqlx::PgConnection::connect(&f.url).await.expect("answers");
+    sqlx::raw_sql(
+        "BEGIN; SELECT 1 FROM call_keys WHERE idempotency_key = 'in use' FOR UPDATE;
+         SELECT 1 FROM call_snapshots FOR UPDATE",
+    )
+    .execute(&mut other)
+    .await
+    .expect("locked");
+    assert_eq!(retired(&f, 9).await, 1);
+    sqlx::raw_sql("COMMIT")
+        .execute(&mut other)
+        .await
+        .expect("done");
+    assert_eq!(retired(&f, 9).await, 2);
 }

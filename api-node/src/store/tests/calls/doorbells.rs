@@ -12,14 +12,18 @@ use super::{Target, call, claim_one, due_now, leased};
 contract!(
     what_is_due_comes_in_order,
     no_function_gets_more_than_its_share,
+    what_is_full_is_not_in_the_way_of_others,
     a_delayed_call_becomes_queued_when_it_is_due,
     what_was_rung_is_counted_until_it_is_claimed,
     what_was_rung_in_vain_is_rung_again,
+    what_waits_for_long_is_rung_again_less_often,
     what_has_expired_is_given_up,
 );
 
 /// No call gains priority while a test runs.
 const NEVER: Duration = Duration::from_secs(3600);
+
+const AT_ONCE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::ZERO;
 
 fn priority(priority: i32) -> CallOptions {
     CallOptions {
@@ -29,7 +33,7 @@ fn priority(priority: i32) -> CallOptions {
 }
 
 async fn due(f: &Fixture, per_fn: u32, limit: u32, ageing: Duration) -> Vec<CallId> {
-    let due = f.store.due_doorbells(per_fn, limit, ageing).await;
+    let due = f.store.due_doorbells(per_fn, limit, ageing, &[]).await;
     let due = due.expect("an answer").into_iter();
     due.map(|doorbell| doorbell.lease.call_id).collect()
 }
@@ -57,7 +61,11 @@ async fn what_is_due_comes_in_order(f: Fixture) {
     // A step for every ten seconds: 7 for the older one, 5 for the old one.
     let aged = [&older, &old, &high, &middle].map(Clone::clone);
     assert_eq!(due(&f, 9, 9, Duration::from_secs(10)).await, aged);
-    let doorbells = f.store.due_doorbells(9, 1, NEVER).await.expect("an answer");
+    let doorbells = f
+        .store
+        .due_doorbells(9, 1, NEVER, &[])
+        .await
+        .expect("an answer");
     assert_eq!(doorbells[0].priority, 5);
     assert_eq!(doorbells[0].fn_id, two.func.id);
     assert_eq!(doorbells[0].due_at, call(&f, &high).await.due_at);
@@ -76,9 +84,41 @@ async fn no_function_gets_more_than_its_share(f: Fixture) {
         hogs.push(id);
     }
     let last = other.accept(&f, priority(0)).await;
-    let expected = [&hogs[1], &hogs[3], &last].map(Clone::clone);
+    let expected = [&hogs[1], &last, &hogs[3]].map(Clone::clone);
     assert_eq!(due(&f, 2, 9, NEVER).await, expected);
     assert_eq!(due(&f, 9, 9, NEVER).await.len(), 7);
+}
+
+/// Of more functions than a look takes, those that can ring are found.
+async fn what_is_full_is_not_in_the_way_of_others(f: Fixture) {
+    let mut full = Vec::new();
+    for name in ["a", "b", "c"] {
+        let hog = Target::new(&f, name).await;
+        for level in [0, 9] {
+            let id = hog.accept(&f, priority(level)).await;
+            due_since(&f, &id, 100_000).await;
+        }
+        full.push(hog.func.id);
+    }
+    let other = Target::new(&f, "d").await;
+    let delayed = CallOptions {
+        delay_seconds: Some(100),
+        ..CallOptions::default()
+    };
+    let id = other.accept(&f, delayed).await;
+    due_since(&f, &id, 1).await;
+    let found = |full: Vec<FnId>, limit| {
+        let store = &f.store;
+        async move {
+            let due = store.due_doorbells(9, limit, NEVER, &full).await;
+            let due = due.expect("an answer").into_iter();
+            due.map(|doorbell| doorbell.fn_id).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(found(full.clone(), 3).await, [other.func.id.clone()]);
+    // Each has its first one before any has its second one, whatever the priorities.
+    assert_eq!(found(vec![], 4).await[3], other.func.id);
+    assert_eq!(found(full[1..].to_vec(), 9).await.len(), 3);
 }
 
 async fn a_delayed_call_becomes_queued_when_it_is_due(f: Fixture) {
@@ -154,24 +194,47 @@ async fn what_was_rung_in_vain_is_rung_again(f: Fixture) {
         .expect("noted");
     leased(claim_one(&f, &rung[2].call_id).await);
     assert_eq!(due(&f, 9, 9, NEVER).await, []);
-    assert_eq!(f.store.ring_again(NEVER, 9).await.expect("a count"), 0);
     assert_eq!(
-        f.store
-            .ring_again(Duration::ZERO, 1)
-            .await
-            .expect("a count"),
-        1
+        f.store.ring_again(NEVER..=NEVER, 9).await.expect("a count"),
+        0
     );
-    assert_eq!(
-        f.store
-            .ring_again(Duration::ZERO, 9)
-            .await
-            .expect("a count"),
-        1
-    );
+    assert_eq!(f.store.ring_again(AT_ONCE, 1).await.expect("a count"), 1);
+    assert_eq!(f.store.ring_again(AT_ONCE, 9).await.expect("a count"), 1);
     assert_eq!(due(&f, 9, 9, NEVER).await.len(), 2);
     f.store.confirm_doorbells(rung).await.expect("noted");
     assert_eq!(due(&f, 9, 9, NEVER).await, []);
+}
+
+async fn what_waits_for_long_is_rung_again_less_often(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let minute = 60_000;
+    let now = super::super::super::wall_clock()().unix_millis();
+    // Since when each was due when it was rung for, five minutes ago.
+    let mut rung = Vec::new();
+    for minutes in [1, 4, 6, 600] {
+        let id = target.accept(&f, CallOptions::default()).await;
+        f.sql(&format!(
+            "UPDATE doorbells SET rung_at = {at}, due_at = {at} - {waited} WHERE call_id = '{id}'",
+            at = now - 5 * minute,
+            waited = minutes * minute,
+        ))
+        .await;
+        rung.push(id);
+    }
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    for (silence, again) in [
+        (minutes(6)..=minutes(15), 0..0),
+        (minutes(1)..=minutes(15), 0..2),
+        (minutes(1)..=minutes(3), 2..4),
+    ] {
+        let count = f.store.ring_again(silence, 9).await.expect("a count");
+        assert_eq!(count, again.len() as u64);
+        let mut unrung = due(&f, 9, 9, NEVER).await;
+        unrung.sort();
+        let mut expected = rung[..again.end].to_vec();
+        expected.sort();
+        assert_eq!(unrung, expected);
+    }
 }
 
 async fn what_has_expired_is_given_up(f: Fixture) {

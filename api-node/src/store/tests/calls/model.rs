@@ -65,6 +65,8 @@ struct Model {
     progress: Progress,
     runner: Option<usize>,
     lease_holds: bool,
+    /// Whether its function has begun to run.
+    started: bool,
     /// Whether its doorbell was rung, if it has one.
     bell: Option<bool>,
     attempts: Vec<AttemptState>,
@@ -160,6 +162,7 @@ impl World {
                 progress,
                 runner: None,
                 lease_holds: false,
+                started: false,
                 bell: Some(false),
                 attempts: Vec::new(),
             },
@@ -186,6 +189,7 @@ impl World {
                     call.make(step);
                     call.attempts.push(AttemptState::Running);
                     (call.runner, call.lease_holds) = (Some(runner), holds);
+                    call.started = false;
                     let leased = super::leased(claimed);
                     assert_eq!(leased.lease.epoch, call.progress.epoch);
                     assert_eq!(leased.attempt, attempt);
@@ -256,7 +260,9 @@ impl World {
         let mut expected = BTreeSet::new();
         for (id, call) in &mut self.calls {
             if call.progress.state == CallState::Running && !call.lease_holds {
-                let step = call.progress.lease_lost(call.progress.epoch, now());
+                let step = call
+                    .progress
+                    .lease_lost(call.progress.epoch, call.started, now(), 7);
                 call.make(step.expect("it runs"));
                 if call.bell.is_some() {
                     expected.insert((id.clone(), call.progress.epoch));
@@ -303,7 +309,7 @@ impl World {
         let due = self
             .f
             .store
-            .due_doorbells(100, 100, LEASE)
+            .due_doorbells(100, 100, LEASE, &[])
             .await
             .expect("doorbells");
         let now = now();
@@ -331,7 +337,7 @@ impl World {
         let rung = self
             .f
             .store
-            .ring_again(Duration::ZERO, 100)
+            .ring_again(Duration::ZERO..=Duration::ZERO, 100)
             .await
             .expect("a count");
         let mut expected = 0;
@@ -359,9 +365,18 @@ impl World {
             Step::Claim(a, b, runner, holds) => self.claim(a, b, runner, holds).await,
             Step::Start(which, by, late) => {
                 let lease = self.lease(which, late);
-                let held = self.f.store.start(vec![lease.clone()], RUNNERS[by]).await;
+                let held = self
+                    .f
+                    .store
+                    .start(vec![lease.clone()], RUNNERS[by], LEASE)
+                    .await;
                 let holds = held.expect("an answer") == [lease.clone()];
-                assert_eq!(holds, self.holds(&lease, by));
+                let in_time = self.calls.get(&lease.call_id);
+                let in_time = in_time.is_some_and(|call| call.lease_holds);
+                assert_eq!(holds, self.holds(&lease, by) && in_time);
+                if let Some(call) = self.calls.get_mut(&lease.call_id).filter(|_| holds) {
+                    call.started = true;
+                }
             }
             Step::Renew(which, by, late) => {
                 let lease = self.lease(which, late);

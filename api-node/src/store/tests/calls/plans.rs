@@ -26,12 +26,12 @@ const TABLES: [&str; 9] = [
 fn fill(numbers: &str) -> String {
     format!(
         "WITH {numbers} INSERT INTO calls (id, app_id, fn_id, kind, state, path, method, url, image, priority,
-                 tags, epoch, attempts, max_attempts, crashes, backoff_ms, created_at, due_at, expires_at,
+                 tags, epoch, attempts, max_attempts, crashes, lease_losses, setbacks, backoff_ms, created_at, due_at, expires_at,
                  completed_at)
              SELECT 'id' || (100000 + n), 'app' || (n % 5), 'fn' || (n % 50),
                  CASE WHEN n % 3 = 0 THEN 'async' ELSE 'sync' END,
                  CASE WHEN n % 300 = 0 THEN 'running' WHEN n % 299 = 0 THEN 'dead' ELSE 'success' END,
-                 '/' || (n % 1000), 'GET', '', '', 0, '{{}}', 1, 0, 3, 0, 0, n, 0, 0,
+                 '/' || (n % 1000), 'GET', '', '', 0, '{{}}', 1, 0, 3, 0, 0, 0, 0, n, 0, 0,
                  CASE WHEN n % 300 = 0 THEN NULL ELSE n END
              FROM numbers;
          WITH {numbers} INSERT INTO call_tags (name, value, call_id)

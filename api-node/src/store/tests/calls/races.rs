@@ -196,7 +196,7 @@ async fn batches_in_any_order_do_not_stop_each_other(f: Fixture) {
         }
         tasks.spawn(async move {
             match n % 6 {
-                0 => store.start(leases, RUNNER).await.map(drop),
+                0 => store.start(leases, RUNNER, LEASE).await.map(drop),
                 1 => store.renew(leases, RUNNER, LEASE).await.map(drop),
                 2 => store.confirm_doorbells(leases).await,
                 3 => store.recover_leases(60).await.map(drop),
@@ -222,11 +222,14 @@ async fn batches_in_any_order_do_not_stop_each_other(f: Fixture) {
     }
     // Whatever was first: a call runs exactly as long as its attempt does, and waits exactly as long
     // as it has a doorbell, which may have been confirmed.
-    let again = f.store.ring_again(Duration::ZERO, 100).await;
+    let again = f
+        .store
+        .ring_again(Duration::ZERO..=Duration::ZERO, 100)
+        .await;
     again.expect("a count");
     let doorbells = f
         .store
-        .due_doorbells(100, 100, LEASE)
+        .due_doorbells(100, 100, LEASE, &[])
         .await
         .expect("an answer");
     for id in ids {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::call::machine::MAX_LEASE_LOSSES;
 use domain::call::{
     AttemptEnd, AttemptOutcome, AttemptState, CallOptions, Fault, LeaseRef, Refused,
 };
@@ -17,10 +18,14 @@ use super::{
 contract!(
     a_call_runs_and_is_answered,
     a_claim_says_why_not,
+    a_call_without_its_request_is_given_up,
     a_failed_attempt_is_repeated,
+    of_many_attempts_the_last_ones_are_shown,
     a_lost_lease_changes_nothing,
     a_lease_that_ran_out_is_taken_back,
+    a_call_that_loses_its_runners_is_given_up,
     a_lease_that_is_renewed_holds,
+    the_start_needs_the_lease_and_renews_it,
 );
 
 async fn a_call_runs_and_is_answered(f: Fixture) {
@@ -40,14 +45,20 @@ async fn a_call_runs_and_is_answered(f: Fixture) {
     assert_eq!(record.status, CallState::Running);
     assert_eq!(record.runner_id.as_deref(), Some(RUNNER));
     assert!(record.started_at.is_unset());
-    let held = f.store.start(vec![leased.lease.clone()], RUNNER).await;
+    let held = f
+        .store
+        .start(vec![leased.lease.clone()], RUNNER, LEASE)
+        .await;
     assert_eq!(
         held.expect("an answer"),
         std::slice::from_ref(&leased.lease)
     );
     let started = call(&f, &id).await.started_at;
     assert!(!started.is_unset());
-    let held = f.store.start(vec![leased.lease.clone()], RUNNER).await;
+    let held = f
+        .store
+        .start(vec![leased.lease.clone()], RUNNER, LEASE)
+        .await;
     assert_eq!(
         held.expect("an answer"),
         std::slice::from_ref(&leased.lease)
@@ -130,6 +141,21 @@ async fn a_claim_says_why_not(f: Fixture) {
     assert_eq!(call(&f, &early).await.status, CallState::Delayed);
 }
 
+async fn a_call_without_its_request_is_given_up(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    f.sql("DELETE FROM call_requests").await;
+    assert_eq!(claim_one(&f, &id).await, Claimed::Unknown);
+    let record = call(&f, &id).await;
+    assert_eq!(
+        (record.status, record.reason),
+        (CallState::Dead, Some(DeadReason::Permanent))
+    );
+    let error = "its request or its function's snapshot is lost";
+    assert_eq!(record.error.as_deref(), Some(error));
+    assert_eq!(f.store.next_doorbell().await.expect("an answer"), None);
+}
+
 async fn a_failed_attempt_is_repeated(f: Fixture) {
     let target = Target::new(&f, "a").await;
     let lease = target.running(&f, attempts(2)).await;
@@ -175,6 +201,26 @@ async fn a_failed_attempt_is_repeated(f: Fixture) {
     };
     assert_eq!(record.attempts, 0);
     assert_eq!(doorbell.expect("at once").lease, lease);
+    // The second time in a row it waits.
+    let second = leased(claim_one(&f, &lease.call_id).await).lease;
+    let ended = finish_one(&f, &second, AttemptOutcome::Returned).await;
+    assert!(matches!(ended, Ended::Accepted { doorbell: None, .. }));
+}
+
+async fn of_many_attempts_the_last_ones_are_shown(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let lease = target.running(&f, CallOptions::default()).await;
+    let rows: Vec<String> = (2..=1005)
+        .map(|epoch| format!("('{}', {epoch}, 'returned', 'r', 1, 1)", lease.call_id))
+        .collect();
+    f.sql(&format!(
+        "INSERT INTO call_attempts (call_id, epoch, status, runner_id, claimed_at, lease_until) VALUES {}",
+        rows.join(", ")
+    ))
+    .await;
+    let all = f.store.call_attempts(&lease.call_id).await.expect("kept");
+    let epochs: Vec<i64> = all.iter().map(|one| one.epoch).collect();
+    assert_eq!(epochs, (6..=1005).collect::<Vec<_>>());
 }
 
 async fn a_lost_lease_changes_nothing(f: Fixture) {
@@ -198,14 +244,14 @@ async fn a_lost_lease_changes_nothing(f: Fixture) {
         Ended::Unknown
     );
     let all = vec![stale.clone(), lease.clone(), unknown];
-    let held = f.store.start(all.clone(), "another").await;
+    let held = f.store.start(all.clone(), "another", LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let held = f.store.renew(all.clone(), "another", LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     assert_eq!(call(&f, &lease.call_id).await, before);
     let held = f.store.renew(all.clone(), RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
-    let held = f.store.start(all, RUNNER).await;
+    let held = f.store.start(all, RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
     let end = AttemptEnd {
         lease: lease.clone(),
@@ -219,7 +265,7 @@ async fn a_lost_lease_changes_nothing(f: Fixture) {
     let ended = f.store.finish(twice, 0).await.expect("an answer");
     assert!(matches!(ended[0], Ended::Accepted { .. }));
     assert_eq!(ended[1], Ended::Refused(Refused::Over));
-    let held = f.store.start(vec![lease.clone()], RUNNER).await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let held = f.store.renew(vec![lease], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
@@ -238,7 +284,7 @@ async fn a_lease_that_ran_out_is_taken_back(f: Fixture) {
     let record = call(&f, &id).await;
     assert_eq!((record.status, record.attempts), (CallState::Queued, 0));
     assert_eq!(record.runner_id, None);
-    let held = f.store.start(vec![first.clone()], RUNNER).await;
+    let held = f.store.start(vec![first.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let all = f.store.call_attempts(&id).await.expect("kept");
     assert_eq!(all[0].status, AttemptState::LeaseLost);
@@ -251,6 +297,38 @@ async fn a_lease_that_ran_out_is_taken_back(f: Fixture) {
     assert_eq!(f.store.recover_leases(10).await.expect("an answer"), []);
 }
 
+/// The lease of the call runs out at once.
+async fn lease_runs_out(f: &Fixture, id: &CallId) {
+    f.sql(&format!(
+        "UPDATE call_attempts SET lease_until = 1 WHERE call_id = '{id}' AND status = 'running'"
+    ))
+    .await;
+    f.store.recover_leases(10).await.expect("an answer");
+}
+
+async fn a_call_that_loses_its_runners_is_given_up(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    for lost in 1..=MAX_LEASE_LOSSES {
+        // Before its function has begun to run nothing is held against it.
+        for starts in [false, true] {
+            assert_eq!(call(&f, &id).await.status, CallState::Queued, "{lost}");
+            due_now(&f, &id).await;
+            let lease = leased(claim_one(&f, &id).await).lease;
+            if starts {
+                let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
+                assert_eq!(held.expect("an answer"), [lease]);
+            }
+            lease_runs_out(&f, &id).await;
+        }
+    }
+    let record = call(&f, &id).await;
+    assert_eq!(
+        (record.status, record.reason, record.attempts),
+        (CallState::Dead, Some(DeadReason::Poison), 0)
+    );
+}
+
 async fn a_lease_that_is_renewed_holds(f: Fixture) {
     let target = Target::new(&f, "a").await;
     let id = target.accept(&f, CallOptions::default()).await;
@@ -261,4 +339,31 @@ async fn a_lease_that_is_renewed_holds(f: Fixture) {
     assert_eq!(held.expect("an answer"), [lease]);
     assert_eq!(f.store.recover_leases(10).await.expect("an answer"), []);
     assert_eq!(call(&f, &id).await.status, CallState::Running);
+}
+
+async fn the_start_needs_the_lease_and_renews_it(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let id = target.accept(&f, CallOptions::default()).await;
+    let claimed = f.store.claim(vec![id.clone()], RUNNER, Duration::ZERO);
+    let lease = leased(claimed.await.expect("an answer").remove(0)).lease;
+    // It has run out, though nobody has taken it back.
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
+    assert_eq!(held.expect("an answer"), []);
+    assert!(call(&f, &id).await.started_at.is_unset());
+    // What begins to run has a whole lease before it, which no later word makes shorter.
+    let soon = super::super::super::wall_clock()().unix_millis() + 30_000;
+    f.sql(&format!("UPDATE call_attempts SET lease_until = {soon}"))
+        .await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, 2 * LEASE).await;
+    assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
+    let held = f
+        .store
+        .renew(vec![lease.clone()], RUNNER, Duration::ZERO)
+        .await;
+    assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
+    f.sql("UPDATE call_attempts SET lease_until = lease_until - 60000")
+        .await;
+    assert_eq!(f.store.recover_leases(10).await.expect("an answer"), []);
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
+    assert_eq!(held.expect("an answer"), [lease]);
 }

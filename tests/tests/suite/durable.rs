@@ -24,9 +24,16 @@ const CLIENTS: usize = 32;
 
 /// Two API nodes, two load balancers, a runner.
 async fn cluster() -> Cluster {
+    cluster_with(&[]).await
+}
+
+/// The same with settings.
+async fn cluster_with(settings: &[(&str, &str)]) -> Cluster {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     Cluster::start(Shape {
         runners: 1,
         durable: true,
+        settings: settings.iter().map(own).collect(),
         ..Shape::default()
     })
     .await

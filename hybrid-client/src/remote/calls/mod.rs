@@ -59,7 +59,7 @@ impl Default for RemoteCallsSettings {
             max_body: DEFAULT_MAX_BODY,
             attempt_timeout: Duration::from_secs(3),
             total_timeout: Duration::from_secs(8),
-            accept_timeout: Duration::from_millis(1900),
+            accept_timeout: Duration::from_millis(1500),
         }
     }
 }

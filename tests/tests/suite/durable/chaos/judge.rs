@@ -189,14 +189,14 @@ fn illegal(history: &History) -> Option<String> {
     if !epochs.eq(1..=claims) {
         return Some("has claims with wrong numbers".to_owned());
     }
-    let was_running = matches!(last(attempts), Some(AttemptState::Cancelled));
-    if call.epoch != claims + i64::from(was_running) {
-        return Some("has another epoch than its last attempt".to_owned());
-    }
     let open =
         |attempt: &&Attempt| attempt.status == AttemptState::Running || attempt.ended_at.is_unset();
     if attempts.iter().any(|attempt| open(&attempt)) {
         return Some("is over, and an attempt of it is not".to_owned());
+    }
+    let was_running = matches!(last(attempts), Some(AttemptState::Cancelled));
+    if call.epoch != claims + i64::from(was_running) {
+        return Some("has another epoch than its last attempt".to_owned());
     }
     let earlier = attempts.iter().rev().skip(1);
     if earlier.into_iter().any(|attempt| {

@@ -115,7 +115,10 @@ async fn what_is_full_is_not_in_the_way_of_others(f: Fixture) {
             due.map(|doorbell| doorbell.fn_id).collect::<Vec<_>>()
         }
     };
-    assert_eq!(found(full.clone(), 3).await, [other.func.id.clone()]);
+    assert_eq!(
+        found(full.clone(), 3).await,
+        std::slice::from_ref(&other.func.id)
+    );
     // Each has its first one before any has its second one, whatever the priorities.
     assert_eq!(found(vec![], 4).await[3], other.func.id);
     assert_eq!(found(full[1..].to_vec(), 9).await.len(), 3);

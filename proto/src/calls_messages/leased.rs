@@ -25,9 +25,22 @@ pub fn lease_message(lease: &LeaseRef) -> calls::Lease {
 /// # Errors
 /// It names no call, or no claim of it.
 pub fn lease_of(message: calls::Lease) -> Result<LeaseRef, Malformed> {
-    let call_id = id("call_id", message.call_id)?;
-    if message.epoch < 1 {
+    let lease = attempt_of(message)?;
+    if lease.epoch < 1 {
         return Err(Malformed::new("epoch", "must be at least 1"));
+    }
+    Ok(lease)
+}
+
+/// The attempt of a message: a claim, or the only one of a call whose client waits, which nobody
+/// claims, and which has the number 0.
+///
+/// # Errors
+/// There is no call, or the number is below 0.
+pub fn attempt_of(message: calls::Lease) -> Result<LeaseRef, Malformed> {
+    let call_id = id("call_id", message.call_id)?;
+    if message.epoch < 0 {
+        return Err(Malformed::new("epoch", "must be at least 0"));
     }
     Ok(LeaseRef {
         call_id: CallId::from(call_id),

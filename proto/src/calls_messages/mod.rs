@@ -15,7 +15,9 @@ pub use field::{Malformed, duration_ms, fn_id_of, id, present};
 pub use handed_in::{
     accepted_message, accepted_of, new_call_message, new_call_of, record_message, record_of,
 };
-pub use leased::{lease_message, lease_of, leased_call_message, leased_call_of, leases_of};
+pub use leased::{
+    attempt_of, lease_message, lease_of, leased_call_message, leased_call_of, leases_of,
+};
 pub use outcome::{finish_message, finish_of};
 
 /// Most leases, records or log chunks in one message.

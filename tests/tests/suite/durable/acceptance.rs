@@ -34,6 +34,7 @@ async fn calls_are_accepted_without_the_broker_and_run_when_it_is_back() {
     // It has its queue.
     hand_in_many(&cluster, &function, 1, &[]).await;
     all_over(&cluster, &function).await;
+    tokio::task::block_in_place(|| broker.note_queues());
     broker.kill();
     let ids = hand_in_many(&cluster, &function, 100, &[]).await;
     tokio::task::block_in_place(|| broker.resume());

@@ -130,6 +130,8 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     let mut cluster = start(&network, scale, deadly.path()).await;
     let ledger = Ledger::start(network.outside()).await;
     let functions = deploy(&cluster, &ledger).await;
+    let broker = cluster.broker.as_ref().expect("a durable cluster");
+    tokio::task::block_in_place(|| broker.note_queues());
     println!("all is there after {:?}", began.elapsed());
 
     let control = Control::default();

@@ -1,5 +1,7 @@
 //! Idempotency keys: one key, one call.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -16,7 +18,15 @@ async fn a_thousand_concurrent_posts_with_one_key_make_one_call() {
     for number in 0..1_000 {
         let (lb, path) = (cluster.lb(number % 2), function.path.clone());
         posts.spawn(async move {
-            let answer = hand_in(&lb, &path, &[KEY], "the order").await;
+            // Whoever is told that it is not known whether the call was accepted asks again: that is what
+            // the key is for.
+            let until = Instant::now() + Duration::from_secs(60);
+            let answer = loop {
+                let answer = hand_in(&lb, &path, &[KEY], "the order").await;
+                if answer.status != 503 || Instant::now() > until {
+                    break answer;
+                }
+            };
             let replayed = answer.header("Idempotent-Replayed").is_some();
             (accepted(answer), replayed)
         });
@@ -24,8 +34,9 @@ async fn a_thousand_concurrent_posts_with_one_key_make_one_call() {
     let answers = posts.join_all().await;
     let id = answers[0].0.clone();
     assert!(answers.iter().all(|(other, _)| *other == id));
+    // Nobody hears that it was the first if that answer was lost.
     let first = answers.iter().filter(|(_, replayed)| !replayed);
-    assert_eq!(first.count(), 1);
+    assert!(first.count() <= 1);
 
     all_over(&cluster, &function).await;
     assert_eq!(count(&cluster, &function, "'success'"), 1);

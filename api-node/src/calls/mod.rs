@@ -145,7 +145,6 @@ impl Calls {
         };
         let start = Start {
             store: Arc::clone(&calls),
-            lease: settings.lease,
         };
         let renew = Renew {
             store: Arc::clone(&calls),

@@ -64,7 +64,7 @@ impl Effects {
         } else {
             self.metrics.accepted.inc();
             match committed.doorbell {
-                Some(doorbell) => self.relay.ring(doorbell),
+                Some(doorbell) => self.relay.accepted(doorbell),
                 None => self.relay.due_in(delay + SLACK),
             }
         }
@@ -126,7 +126,6 @@ impl Commit for Accept {
 /// Notes that functions are about to see calls; answers whether the lease holds.
 pub(super) struct Start {
     pub(super) store: Arc<dyn CallStore>,
-    pub(super) lease: Duration,
 }
 
 #[async_trait]
@@ -146,7 +145,7 @@ impl Commit for Start {
         }
         let mut held = HashMap::new();
         for (runner, leases) in runners {
-            let leases = self.store.start(leases, runner, self.lease).await;
+            let leases = self.store.start(leases, runner).await;
             held.insert(Arc::clone(runner), leases);
         }
         let answers = starts.into_iter().map(|(runner, lease)| {

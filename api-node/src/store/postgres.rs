@@ -14,12 +14,14 @@ use super::feed::Feed;
 use super::listener::{self, CHANNEL};
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
-use super::session::{Arg, Database, Record, Session, Sql, bind};
+use super::session::{Arg, Database, Record, Session, Sql, bind, now};
 
 const MAX_CONNECTIONS: u32 = 16;
 /// How long a request waits for a connection: with what a request does besides, a database that is
 /// gone is reported within two seconds.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A connection that was used within this time is taken to work: to ask would cost every request.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// How long a connection that comes back may take to show that it still works.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Limits that the server keeps, in milliseconds.
@@ -81,6 +83,15 @@ impl PostgresDatabase {
         let pool = PgPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, idle| {
+                Box::pin(async move {
+                    if idle.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_release(|connection, _| Box::pin(still_works(connection)))
             .connect_lazy_with(options.clone());
         migrate(&options).await?;
@@ -137,6 +148,10 @@ impl Database for PostgresDatabase {
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         self.pool.begin().await
     }
+
+    async fn single(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.pool.acquire().await
+    }
 }
 
 /// Text holds no NUL here, so that nothing can be equal to a text that does; the server would call
@@ -148,7 +163,7 @@ fn never_equal(args: &[Arg<'_>]) -> bool {
 
 impl Session for PgConnection {
     const ROW_LOCKS: bool = true;
-    const NOW: &'static str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+    const NOW: &'static str = concat!("SELECT ", now!(postgres));
 
     async fn rows<T: Record>(
         &mut self,

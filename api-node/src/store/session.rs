@@ -36,6 +36,17 @@ macro_rules! bind {
 }
 pub(super) use bind;
 
+/// The database's clock in milliseconds since 1970, as an expression. It goes on within a transaction.
+macro_rules! now {
+    (sqlite) => {
+        "CAST(unixepoch('subsec') * 1000 AS INTEGER)"
+    };
+    (postgres) => {
+        "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+    };
+}
+pub(super) use now;
+
 /// A statement, in the words of each database where they differ.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sql {
@@ -164,6 +175,11 @@ pub(super) trait Database: Send + Sync + 'static {
 
     /// A connection for reading.
     fn reader(
+        &self,
+    ) -> impl Future<Output = Result<PoolConnection<Self::Driver>, sqlx::Error>> + Send;
+
+    /// A connection for one statement that changes something, and is a transaction of its own.
+    fn single(
         &self,
     ) -> impl Future<Output = Result<PoolConnection<Self::Driver>, sqlx::Error>> + Send;
 

@@ -17,7 +17,7 @@ use super::failure::is_busy;
 use super::feed::Feed;
 use super::migrate::{self, MigrateError, Migration};
 use super::open::ConnectError;
-use super::session::{Arg, Database, Record, Session, Sql, bind};
+use super::session::{Arg, Database, Record, Session, Sql, bind, now};
 
 /// How long a statement waits for the lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -117,11 +117,15 @@ impl Database for SqliteDatabase {
         // would have to start again.
         self.writer.begin_with("BEGIN IMMEDIATE").await
     }
+
+    async fn single(&self) -> Result<PoolConnection<Sqlite>, sqlx::Error> {
+        self.writer.acquire().await
+    }
 }
 
 impl Session for SqliteConnection {
     const ROW_LOCKS: bool = false;
-    const NOW: &'static str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+    const NOW: &'static str = concat!("SELECT ", now!(sqlite));
 
     async fn rows<T: Record>(
         &mut self,

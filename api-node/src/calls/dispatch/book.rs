@@ -334,6 +334,12 @@ impl<T> Book<T> {
             .sum()
     }
 
+    /// Whether a call of the function, were it here, could be placed now, with all that wait.
+    pub(super) fn has_room_for(&self, id: &FnId) -> bool {
+        let waiting = u64::try_from(self.waiting).unwrap_or(u64::MAX);
+        waiting < self.credits() && self.slot_for(id).is_some()
+    }
+
     /// How many streams there are.
     pub(super) fn links(&self) -> usize {
         self.links.len()

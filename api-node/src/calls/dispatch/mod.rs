@@ -11,7 +11,7 @@ mod planted;
 mod prefetch;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use domain::ApiError;
@@ -30,10 +30,10 @@ use super::batcher::Batcher;
 use super::metrics::CallsMetrics;
 use super::outage::Outage;
 use super::panics::supervised;
-use super::relay::Relay;
+use super::relay::{Counter, Relay};
 use super::writes::Finish;
 use crate::queue::{Consumer, Delivery, Queue, Receipt};
-use crate::store::{CallStore, Clock};
+use crate::store::{CallStore, Clock, Doorbell};
 
 /// Calls that are claimed in one transaction. Their inputs are in memory together.
 const CLAIM_BATCH: usize = 16;
@@ -80,6 +80,8 @@ struct Desk {
     numbers: LinkId,
     /// Claims that are under way.
     claims: usize,
+    /// Whether somebody places what waits.
+    serving: bool,
     outage: Outage,
     /// Nothing is placed before, because the store does not answer.
     paused_until: Option<Instant>,
@@ -96,6 +98,7 @@ impl Dispatcher {
             links: HashMap::new(),
             numbers: 0,
             claims: 0,
+            serving: false,
             outage: Outage::none("dispatcher"),
             paused_until: None,
         };
@@ -105,6 +108,8 @@ impl Dispatcher {
             changed: Notify::new(),
             claims: Semaphore::new(CLAIMS),
         }));
+        let counter: Weak<Shared> = Arc::downgrade(&dispatcher.0);
+        dispatcher.0.parts.relay.offer_to(counter);
         let own = dispatcher.clone();
         dispatcher.tasks().spawn(async move {
             tokio::select! {
@@ -165,7 +170,7 @@ impl Dispatcher {
     async fn run(&self) {
         let mut outage = Outage::none("queue");
         // After a panic: what the last consumer had is delivered again.
-        self.desk().book.clear();
+        self.clear();
         loop {
             while self.desk().book.links() == 0 {
                 self.0.changed.notified().await;
@@ -173,14 +178,26 @@ impl Dispatcher {
             match self.0.parts.queue.consume().await {
                 Ok(consumer) => {
                     outage.over();
+                    self.desk().serving = true;
                     self.serve(consumer).await;
                     // What it had is delivered again, here or elsewhere.
-                    self.desk().book.clear();
+                    self.clear();
                     self.measure();
                 }
                 Err(error) => sleep(outage.failed(&error)).await,
             }
         }
+    }
+
+    /// Nothing waits here any more.
+    fn clear(&self) {
+        let receipts = {
+            let mut desk = self.desk();
+            desk.serving = false;
+            desk.book.clear()
+        };
+        // Those that become messages now do so without the desk.
+        drop(receipts);
     }
 
     /// Passes calls on until the queue ends or the last runner is gone.
@@ -336,11 +353,11 @@ impl Dispatcher {
     }
 
     fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.0.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.desk()
     }
 
     fn now(&self) -> u64 {
-        u64::try_from((self.0.parts.clock)().unix_millis()).unwrap_or(0)
+        self.0.now()
     }
 
     fn lease(&self) -> Duration {
@@ -357,6 +374,40 @@ impl Dispatcher {
 
     fn stopping(&self) -> &CancellationToken {
         &self.0.parts.stop
+    }
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from((self.parts.clock)().unix_millis()).unwrap_or(0)
+    }
+}
+
+impl Counter for Shared {
+    fn has_room(&self, doorbell: &Doorbell) -> bool {
+        let desk = self.desk();
+        desk.serving
+            && !desk.is_paused()
+            && !self.parts.stop.is_cancelled()
+            && desk.book.has_room_for(&doorbell.fn_id)
+    }
+
+    fn offer(&self, doorbell: Doorbell, receipt: Box<dyn Receipt>) {
+        let now = self.now();
+        let refused = {
+            let mut desk = self.desk();
+            match desk.serving {
+                // A message of it that came meanwhile is as good.
+                true => desk.book.add(doorbell, receipt, now).err(),
+                false => Some(receipt),
+            }
+        };
+        drop(refused);
+        self.changed.notify_one();
     }
 }
 

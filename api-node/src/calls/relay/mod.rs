@@ -2,15 +2,17 @@
 //! its call waits, so that neither a crash nor a broker that is away loses one; once the broker has
 //! confirmed it the row says when it was rung, and it is not due any more.
 //!
-//! What was just accepted is published at once. Everything else (calls that become due, retries,
+//! What was just accepted goes straight to a runner of this node, if one has room for it at that moment,
+//! and is published at once otherwise. Everything else (calls that become due, retries,
 //! what a crash left, what was kept back) is found by looking into the store: when a timer says so,
 //! when somebody says that there is something, and every few seconds for what nobody knows of.
 
+mod direct;
 mod ledger;
 mod publish;
 mod window;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use domain::{ApiError, FnId};
@@ -19,6 +21,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::direct::Counter;
+use self::direct::Direct;
 use self::ledger::Ledger;
 use self::publish::{Confirm, Publish};
 use super::batcher::{BatchLimits, Batcher};
@@ -66,6 +70,8 @@ pub(super) struct Relay {
     queue: Arc<dyn Queue>,
     ledger: Arc<Ledger>,
     publish: Batcher<Publish>,
+    /// Those of this node who may have room; known once they are there.
+    counter: Arc<OnceLock<Weak<dyn Counter>>>,
 }
 
 /// The task that looks into the store.
@@ -111,6 +117,7 @@ impl Relay {
             queue,
             ledger,
             publish: Batcher::start(publish, PUBLISH_BATCHES, publishing, closing),
+            counter: Arc::default(),
         };
         let look = Look {
             relay: relay.clone(),
@@ -127,11 +134,37 @@ impl Relay {
         relay
     }
 
+    /// From now on doorbells of calls that were just accepted are offered there first.
+    pub(super) fn offer_to(&self, counter: Weak<dyn Counter>) {
+        // There is one.
+        let _ = self.counter.set(counter);
+    }
+
+    /// A call was just accepted, is due, and its doorbell is in the store.
+    pub(super) fn accepted(&self, doorbell: Doorbell) {
+        let counter = self.counter.get().and_then(Weak::upgrade);
+        let Some(counter) = counter.filter(|counter| counter.has_room(&doorbell)) else {
+            return self.ring(doorbell);
+        };
+        if self.ledger.admit(&doorbell) {
+            // If it finds no room after all the receipt is dropped, and the doorbell is published.
+            let receipt = Direct::new(self.clone(), doorbell.clone());
+            counter.offer(doorbell, Box::new(receipt));
+        }
+    }
+
     /// A call waits, and its doorbell is in the store.
     pub(super) fn ring(&self, doorbell: Doorbell) {
         if !self.queue.is_up() {
             self.look();
-        } else if self.ledger.admit(&doorbell) && self.publish.hand_in(doorbell.clone()).is_err() {
+        } else if self.ledger.admit(&doorbell) {
+            self.publish(doorbell);
+        }
+    }
+
+    /// Publishes a doorbell that is under way.
+    fn publish(&self, doorbell: Doorbell) {
+        if self.publish.hand_in(doorbell.clone()).is_err() {
             self.ledger.failed(&doorbell);
             self.look();
         }

@@ -17,7 +17,7 @@ use super::doorbells;
 use super::keys::{self, Taken};
 use super::results::{self, Request};
 use super::rows::{CallRow, millis};
-use super::snapshots::Documents;
+use super::snapshots::{Documents, Snapshots};
 
 /// The longest id that fits into every index.
 const MAX_ID_BYTES: usize = 128;
@@ -90,6 +90,7 @@ struct TagRow<'a> {
 /// Accepts calls; each has an answer of its own.
 pub(super) async fn accept(
     session: &mut impl Session,
+    snapshots: &Snapshots,
     calls: &[Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
     let now = Timestamp::from_unix_millis(session.now().await?);
@@ -100,7 +101,9 @@ pub(super) async fn accept(
         .zip(&checked)
         .filter_map(|(call, checked)| checked.is_ok().then_some(call))
         .collect();
-    let mut answers = accept_valid(session, now, &acceptable).await?.into_iter();
+    let mut answers = accept_valid(session, snapshots, now, &acceptable)
+        .await?
+        .into_iter();
     let in_order = checked.into_iter().map(|checked| match checked {
         Ok(()) => answers.next().ok_or(Failure::LostRace),
         Err(refused) => Ok(Err(refused)),
@@ -121,6 +124,7 @@ fn acceptable(acceptance: &Acceptance, now: Timestamp) -> Result<(), ApiError> {
 
 async fn accept_valid(
     session: &mut impl Session,
+    snapshots: &Snapshots,
     now: Timestamp,
     calls: &[&Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
@@ -139,7 +143,7 @@ async fn accept_valid(
         .zip(&made)
         .filter(|(_, call)| inserted.contains(call.id().as_str()))
         .collect();
-    keep_parts(session, now, calls, &fresh).await?;
+    keep_parts(session, snapshots, now, calls, &fresh).await?;
     let others = calls
         .iter()
         .enumerate()
@@ -175,6 +179,7 @@ async fn accept_valid(
 /// Keeps what belongs to calls that were inserted.
 async fn keep_parts(
     session: &mut impl Session,
+    snapshots: &Snapshots,
     now: Timestamp,
     calls: &[&Acceptance],
     fresh: &BTreeMap<usize, &CallRow>,
@@ -183,7 +188,7 @@ async fn keep_parts(
         return Ok(());
     }
     let documents = Documents::of(fresh.keys().map(|at| &calls[*at].snapshot));
-    documents.keep(session, now).await?;
+    documents.keep(session, snapshots, now).await?;
     let requests = fresh.keys().enumerate().map(|(place, at)| Request {
         call_id: &calls[*at].call.id,
         headers: &calls[*at].call.headers,

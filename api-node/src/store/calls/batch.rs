@@ -41,9 +41,12 @@ macro_rules! of_ids {
         of_ids!($head, $column, $tail, $tail)
     };
     ($head:expr, $column:literal, $sqlite:expr, $postgres:expr) => {
+        of_ids!($head, $head, $column, $sqlite, $postgres)
+    };
+    ($sqlite_head:expr, $postgres_head:expr, $column:literal, $sqlite:expr, $postgres:expr) => {
         batch!([id text]
-            concat!($head, " WHERE ", $column, " IN (SELECT id FROM batch) ", $sqlite),
-            concat!($head, " WHERE ", $column, " = ANY(ARRAY(SELECT id FROM batch)) ", $postgres))
+            concat!($sqlite_head, " WHERE ", $column, " IN (SELECT id FROM batch) ", $sqlite),
+            concat!($postgres_head, " WHERE ", $column, " = ANY(ARRAY(SELECT id FROM batch)) ", $postgres))
     };
 }
 pub(super) use of_ids;

@@ -12,16 +12,18 @@ use domain::{CallId, DeadReason, Timestamp};
 use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 
 use super::super::call_store::Claimed;
-use super::super::session::{Arg, Session, Sql};
+use super::super::session::{Arg, Session, Sql, now};
 use super::batch::{self, batch, of_ids};
 use super::moves::{self, Moving};
 use super::rows::{CallRow, call_columns, headers_of, millis_of};
 use super::snapshots::Snapshots;
 
 macro_rules! candidates {
-    () => {
+    ($now:expr) => {
         concat!(
             "SELECT ",
+            $now,
+            " AS now, ",
             call_columns!(),
             ", r.headers AS request_headers, r.body AS request_body, r.snapshot AS request_snapshot, \
              (SELECT CAST(1 AS BIGINT) FROM fns WHERE fns.id = c.fn_id) AS fn_there \
@@ -29,8 +31,11 @@ macro_rules! candidates {
         )
     };
 }
+/// The time with each row: that of one for which it had to wait is read again once it has it, so that
+/// the latest is not before what another transaction did to any of them.
 pub(super) const LOOK: Sql = of_ids!(
-    candidates!(),
+    candidates!(now!(sqlite)),
+    candidates!(now!(postgres)),
     "c.id",
     "ORDER BY c.id",
     "ORDER BY c.id FOR UPDATE OF c"
@@ -41,6 +46,7 @@ const INSERT_ATTEMPTS: Sql = batch!([call_id text, epoch bigint]
 
 /// A call that somebody wants to claim.
 struct Candidate {
+    now: i64,
     call: CallRow,
     request: Option<(CallHeaders, Bytes, String)>,
     fn_there: bool,
@@ -65,6 +71,7 @@ where
             None => None,
         };
         Ok(Self {
+            now: row.try_get("now")?,
             call: CallRow::from_row(row)?,
             request,
             fn_there: row.try_get::<Option<i64>, _>("fn_there")?.is_some(),
@@ -90,8 +97,8 @@ pub(super) async fn claim(
     let runner = &batch::without_nul(runner);
     let wanted = moves::wanted(ids);
     let found: Vec<Candidate> = session.dialect_rows(LOOK, &[Arg::Text(&wanted)]).await?;
-    // After the locks: what another transaction did before is not in this one's future.
-    let now = Timestamp::from_unix_millis(session.now().await?);
+    let now = found.iter().map(|one| one.now).max().unwrap_or(0);
+    let now = Timestamp::from_unix_millis(now);
     let hashes = found.iter().filter_map(|one| one.request.as_ref());
     let known = snapshots
         .read(session, hashes.map(|(_, _, hash)| hash.as_str()))

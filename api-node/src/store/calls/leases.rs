@@ -9,7 +9,7 @@ use domain::{CallId, Timestamp};
 use nodekit::fail_point::{Bug, is_planted};
 
 use super::super::call_store::{Doorbell, Ended};
-use super::super::session::{Arg, Session, Sql};
+use super::super::session::{Arg, Session, Sql, now};
 use super::batch::{self, batch};
 use super::moves::{self, Moving};
 use super::rows::millis_of;
@@ -23,10 +23,12 @@ const LEASE_LOST: &str = "the runner did not renew its lease";
 ///
 /// The condition on that state is hidden: PostgreSQL would read the whole index of leases for it.
 macro_rules! held {
-    ($of:literal, $lock:literal, $of_held:literal, $holds:literal, $set:expr) => {
+    ($now:expr, $of:literal, $lock:literal, $of_held:literal, $holds:literal, $set:expr) => {
         concat!(
-            ", held AS (SELECT a.call_id, a.epoch FROM batch JOIN call_attempts a \
-             ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
+            ", clock AS MATERIALIZED (SELECT ",
+            $now,
+            " AS now), held AS (SELECT a.call_id, a.epoch, clock.now FROM batch CROSS JOIN clock \
+             JOIN call_attempts a ON a.call_id = batch.call_id AND a.epoch = batch.epoch",
             $of,
             " WHERE CASE a.status WHEN 'running' THEN a.runner_id = $2",
             $holds,
@@ -39,24 +41,31 @@ macro_rules! held {
             " RETURNING call_attempts.call_id, call_attempts.epoch"
         )
     };
-    ($holds:literal, $set:literal) => {
+    ($holds:literal, $sqlite:literal, $postgres:literal) => {
         batch!([call_id text, epoch bigint]
-            held!("", "", "", $holds, concat!($set, "lease_until = MAX(lease_until, $3)")),
+            held!(now!(sqlite), "", "", "", $holds, $sqlite),
             held!(
+                now!(postgres),
                 " AND a.call_id = ANY(ARRAY(SELECT call_id FROM batch))",
                 " FOR UPDATE OF a",
                 " AND call_attempts.call_id = ANY(ARRAY(SELECT call_id FROM held))",
                 $holds,
-                concat!($set, "lease_until = GREATEST(lease_until, $3)")
+                $postgres
             ))
     };
 }
-/// No function begins under a lease that has run out: somebody may be about to take the call back.
+/// No function begins under a lease that has run out: somebody may be about to take the call back. How
+/// long it holds is in an index, which the start leaves alone.
 pub(super) const START: Sql = held!(
-    " AND a.lease_until > $4",
-    "started_at = COALESCE(started_at, CAST($4 AS BIGINT)), "
+    " AND a.lease_until > clock.now",
+    "started_at = COALESCE(started_at, held.now)",
+    "started_at = COALESCE(started_at, held.now)"
 );
-pub(super) const RENEW: Sql = held!("", "");
+pub(super) const RENEW: Sql = held!(
+    "",
+    "lease_until = MAX(lease_until, held.now + $3)",
+    "lease_until = GREATEST(lease_until, held.now + $3)"
+);
 pub(in super::super) const RAN_OUT: &str = "SELECT call_id, epoch FROM call_attempts \
     WHERE status = 'running' AND lease_until <= $1 ORDER BY lease_until LIMIT $2";
 macro_rules! still_out {
@@ -78,21 +87,14 @@ still_out!(
     " FOR UPDATE OF a SKIP LOCKED"
 ));
 
-/// Notes that these calls begin to run, and renews their leases; answers those that hold.
+/// Notes that these calls begin to run; answers those whose leases hold.
 pub(super) async fn start(
     session: &mut impl Session,
     leases: &[LeaseRef],
     runner: &str,
-    lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
-    let now = session.now().await?;
     let rows = batch::leases(leases);
-    let args = [
-        Arg::Text(&rows),
-        Arg::Text(runner),
-        Arg::Int(now.saturating_add(millis_of(lease))),
-        Arg::Int(now),
-    ];
+    let args = [Arg::Text(&rows), Arg::Text(runner)];
     let held: Vec<(String, i64)> = session.dialect_rows(START, &args).await?;
     Ok(held.into_iter().map(lease_ref).collect())
 }
@@ -105,9 +107,12 @@ pub(super) async fn renew(
     runner: &str,
     lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
-    let until = session.now().await?.saturating_add(millis_of(lease));
     let rows = batch::leases(leases);
-    let args = [Arg::Text(&rows), Arg::Text(runner), Arg::Int(until)];
+    let args = [
+        Arg::Text(&rows),
+        Arg::Text(runner),
+        Arg::Int(millis_of(lease)),
+    ];
     let held: Vec<(String, i64)> = session.dialect_rows(RENEW, &args).await?;
     Ok(held.into_iter().map(lease_ref).collect())
 }

@@ -52,7 +52,7 @@ impl<D: Database> CallStore for SqlStore<D> {
         }
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let answers = accept::accept(&mut *tx, &calls).await?;
+            let answers = accept::accept(&mut *tx, &self.snapshots, &calls).await?;
             self.commit(tx, vec![]).await?;
             Ok(answers)
         })
@@ -77,20 +77,13 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn start(
-        &self,
-        leases: Vec<LeaseRef>,
-        runner: &str,
-        lease: Duration,
-    ) -> Result<Vec<LeaseRef>, ApiError> {
+    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError> {
         if leases.is_empty() {
             return Ok(leases);
         }
         self.run(|| async {
-            let mut tx = self.database.begin().await?;
-            let held = leases::start(&mut *tx, &leases, runner, lease).await?;
-            self.commit(tx, vec![]).await?;
-            Ok(held)
+            let mut single = self.database.single().await?;
+            Ok(leases::start(&mut *single, &leases, runner).await?)
         })
         .await
     }
@@ -105,10 +98,8 @@ impl<D: Database> CallStore for SqlStore<D> {
             return Ok(leases);
         }
         self.run(|| async {
-            let mut tx = self.database.begin().await?;
-            let held = leases::renew(&mut *tx, &leases, runner, lease).await?;
-            self.commit(tx, vec![]).await?;
-            Ok(held)
+            let mut single = self.database.single().await?;
+            Ok(leases::renew(&mut *single, &leases, runner, lease).await?)
         })
         .await
     }
@@ -243,7 +234,7 @@ impl<D: Database> CallStore for SqlStore<D> {
     ) -> Result<Vec<Result<Committed, ApiError>>, ApiError> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let answers = redrive::redrive(&mut *tx, &calls).await?;
+            let answers = redrive::redrive(&mut *tx, &self.snapshots, &calls).await?;
             self.commit(tx, vec![]).await?;
             Ok(answers)
         })

@@ -18,6 +18,7 @@ use super::super::session::{Arg, Session, Sql};
 use super::super::{apps, fns};
 use super::batch::{self, Text, batch};
 use super::rows::CallRow;
+use super::snapshots::Snapshots;
 use super::{accept, moves, results};
 
 macro_rules! succeed {
@@ -49,6 +50,7 @@ enum Plan {
 /// Redrives each first call as the second one.
 pub(super) async fn redrive(
     session: &mut impl Session,
+    known: &Snapshots,
     calls: &[(CallId, CallId)],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
     let rows = moves::locked(session, calls.iter().map(|(old, _)| old)).await?;
@@ -93,7 +95,7 @@ pub(super) async fn redrive(
             fingerprint: Bytes::new(),
         });
     }
-    let mut accepted: Vec<Option<_>> = accept::accept(session, &new)
+    let mut accepted: Vec<Option<_>> = accept::accept(session, known, &new)
         .await?
         .into_iter()
         .map(Some)

@@ -18,7 +18,7 @@ const NOTED_EVERY: i64 = 24 * 3600 * 1000;
 const REMEMBERED: usize = 1024;
 
 const FRESH: Sql = batch!([id text]
-    "SELECT s.hash FROM batch JOIN call_snapshots s ON s.hash = batch.id WHERE s.used_at > $2");
+    "SELECT s.hash, s.used_at FROM batch JOIN call_snapshots s ON s.hash = batch.id WHERE s.used_at > $2");
 const PUT: Sql = batch!([hash text, document text]
     "INSERT INTO call_snapshots (hash, document, used_at) \
      SELECT hash, document, CAST($2 AS BIGINT) FROM batch WHERE true ORDER BY hash \
@@ -66,16 +66,22 @@ impl Documents {
     pub(super) async fn keep(
         &self,
         session: &mut impl Session,
+        snapshots: &Snapshots,
         now: Timestamp,
     ) -> Result<(), sqlx::Error> {
         let now = now.unix_millis();
-        let ids = batch::ids(self.by_hash.keys().map(|hash| &**hash));
-        let args = [Arg::Text(&ids), Arg::Int(now - NOTED_EVERY)];
-        let fresh: Vec<(String,)> = session.dialect_rows(FRESH, &args).await?;
-        let stale = self
-            .by_hash
-            .iter()
-            .filter(|(hash, _)| !fresh.iter().any(|(fresh,)| **fresh == ***hash));
+        let oldest = now - NOTED_EVERY;
+        let unsure = snapshots.not_noted_since(oldest, self.by_hash.keys());
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        let ids = batch::ids(unsure.iter().map(|hash| &***hash));
+        let args = [Arg::Text(&ids), Arg::Int(oldest)];
+        let fresh: Vec<(String, i64)> = session.dialect_rows(FRESH, &args).await?;
+        snapshots.note(&fresh);
+        let stale = self.by_hash.iter().filter(|(hash, _)| {
+            unsure.contains(hash) && !fresh.iter().any(|(fresh, _)| **fresh == ***hash)
+        });
         let stale: Vec<_> = stale
             .map(|(hash, document)| Row { hash, document })
             .collect();
@@ -89,11 +95,41 @@ impl Documents {
     }
 }
 
-/// Snapshots that were read, by hash: what a hash stands for never changes.
+/// What is known of the table.
 #[derive(Debug, Default)]
-pub(in super::super) struct Snapshots(Mutex<HashMap<String, Arc<Snapshot>>>);
+pub(in super::super) struct Snapshots {
+    /// Those that were read, by hash: what a hash stands for never changes.
+    read: Mutex<HashMap<String, Arc<Snapshot>>>,
+    /// When the use of some was noted last, as it was read: what was committed, and is kept for long
+    /// after that time.
+    noted: Mutex<HashMap<Arc<str>, i64>>,
+}
 
 impl Snapshots {
+    /// Those of which it is not known that their use was noted since.
+    fn not_noted_since<'a>(
+        &self,
+        since: i64,
+        hashes: impl Iterator<Item = &'a Arc<str>>,
+    ) -> BTreeSet<&'a Arc<str>> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        hashes
+            .filter(|hash| noted.get(*hash).is_none_or(|used_at| *used_at <= since))
+            .collect()
+    }
+
+    fn note(&self, found: &[(String, i64)]) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() + found.len() > REMEMBERED {
+            noted.clear();
+        }
+        noted.extend(
+            found
+                .iter()
+                .map(|(hash, used_at)| (hash.as_str().into(), *used_at)),
+        );
+    }
+
     /// Those with these hashes that there are; each is read once, however many calls share it.
     pub(super) async fn read(
         &self,
@@ -103,7 +139,7 @@ impl Snapshots {
         let mut found = HashMap::new();
         let mut missing = BTreeSet::new();
         {
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
             for hash in hashes {
                 match known.get(hash) {
                     Some(snapshot) => drop(found.insert(hash.to_owned(), Arc::clone(snapshot))),
@@ -124,7 +160,7 @@ impl Snapshots {
 
     fn remember(&self, hash: String, document: String) -> Result<Arc<Snapshot>, sqlx::Error> {
         let snapshot: Arc<Snapshot> = Arc::new(parse(document)?);
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nodekit::settings;
-use nodekit::settings::kinds::{Bytes, Int, Text, Timeout, Url, Words};
+use nodekit::settings::kinds::{Bool, Bytes, Int, Text, Timeout, Url, Words};
 
 use crate::calls::{CallbackSettings, CallsSettings, Network};
 use crate::store::Retention;
@@ -39,6 +39,8 @@ settings! {
         FN_CALL_LEASE: Timeout = "10s" => call_lease: Option<Duration>;
         /// How many calls of one function the queue is told of while no runner has taken them; the next ones wait in the database, so that the calls of others are not behind them.
         FN_CALL_WINDOW: Int<u32> = "128" => call_window: u32;
+        /// Whether a call that is due when it is accepted goes straight to a runner that is connected to the API node that accepted it, if that has room at that moment; every other call goes through the queue.
+        FN_CALL_DIRECT: Bool = "true" => call_direct: bool;
         /// How long a waiting call gains one step of priority.
         FN_CALL_AGEING: Timeout = "30s" => call_ageing: Option<Duration>;
         /// How long nothing may happen to a call that is due before the queue is told of it once more.
@@ -75,6 +77,7 @@ impl CallsConfig {
             max_result: size(self.max_call_result),
             lease: or_ever(self.call_lease).max(SHORTEST_LEASE),
             window: self.call_window.max(1),
+            direct: self.call_direct,
             ageing: or_ever(self.call_ageing),
             silence: or_ever(self.call_silence),
             retention: Retention {

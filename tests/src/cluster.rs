@@ -29,6 +29,8 @@ pub struct Shape {
     pub runners: usize,
     /// Settings of every node.
     pub settings: Vec<(String, String)>,
+    /// Settings of some API nodes, by their places.
+    pub api_settings: Vec<(usize, String, String)>,
     /// Where each node gets a host and an address of its own; without it all are on loopback.
     pub network: Option<Network>,
     /// Who signs the nodes' certificates; without one they speak no TLS.
@@ -47,6 +49,7 @@ impl Default for Shape {
             lbs: 2,
             runners: 3,
             settings: Vec::new(),
+            api_settings: Vec::new(),
             network: None,
             authority: None,
             durable: false,
@@ -150,8 +153,11 @@ impl Cluster {
 
         let mut apis = Vec::new();
         for at in 0..shape.apis {
-            let settings: Vec<_> = of_apis
-                .iter()
+            let of_all = of_apis.iter().map(|(name, value)| (name, value));
+            let own = shape.api_settings.iter().filter(|(place, ..)| *place == at);
+            let own = own.map(|(_, name, value)| (name, value));
+            let settings: Vec<_> = of_all
+                .chain(own)
                 .map(|(name, value)| (name.as_str(), value.as_str()))
                 .collect();
             let mut api = node("api", &place(format!("api-{at}")), &settings);

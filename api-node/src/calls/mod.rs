@@ -163,6 +163,7 @@ impl Calls {
             ends: ends.clone(),
             lease: settings.lease,
             ageing: settings.ageing,
+            direct: settings.direct,
             metrics,
             clock: Arc::clone(&clock),
             tasks: working.clone(),

@@ -16,6 +16,8 @@ pub struct CallsSettings {
     pub lease: Duration,
     /// Doorbells of one function that are published and not answered, at most.
     pub window: u32,
+    /// Whether a call that was just accepted may go to a runner without the queue.
+    pub direct: bool,
     /// How long a waiting call gains one step of priority.
     pub ageing: Duration,
     /// How long nothing may happen to a call that is due before its doorbell rings again.

@@ -106,8 +106,8 @@ fn settle(dispatcher: &Dispatcher, placed: Placed, claimed: Claimed) {
         Claimed::Leased(call) => hand_over(dispatcher, placed, call),
         // The call is over: its place in the window is free.
         Claimed::FunctionDeleted | Claimed::Refused(Refused::Expired | Refused::Over) => {
-            let id = &placed.waiting.doorbell.fn_id;
-            dispatcher.0.parts.relay.answered(id);
+            let relay = &dispatcher.0.parts.relay;
+            relay.answered(&placed.waiting.doorbell);
             refuse(dispatcher, placed);
         }
         // The message was doubled, late or early.
@@ -127,11 +127,8 @@ fn hand_over(dispatcher: &Dispatcher, placed: Placed, call: Box<LeasedCall>) {
             None => false,
         }
     };
-    dispatcher
-        .0
-        .parts
-        .relay
-        .answered(&placed.waiting.doorbell.fn_id);
+    let relay = &dispatcher.0.parts.relay;
+    relay.answered(&placed.waiting.doorbell);
     placed.waiting.token.ack();
     if !sent {
         dispatcher.give_back(placed.runner, lease);

@@ -56,6 +56,8 @@ pub(super) struct DispatcherParts {
     pub(super) ends: Batcher<Finish>,
     pub(super) lease: Duration,
     pub(super) ageing: Duration,
+    /// Whether what was just accepted may come here without the queue.
+    pub(super) direct: bool,
     pub(super) metrics: CallsMetrics,
     pub(super) clock: Clock,
     pub(super) tasks: TaskTracker,
@@ -108,8 +110,10 @@ impl Dispatcher {
             changed: Notify::new(),
             claims: Semaphore::new(CLAIMS),
         }));
-        let counter: Weak<Shared> = Arc::downgrade(&dispatcher.0);
-        dispatcher.0.parts.relay.offer_to(counter);
+        if dispatcher.0.parts.direct {
+            let counter: Weak<Shared> = Arc::downgrade(&dispatcher.0);
+            dispatcher.0.parts.relay.offer_to(counter);
+        }
         let own = dispatcher.clone();
         dispatcher.tasks().spawn(async move {
             tokio::select! {
@@ -123,6 +127,12 @@ impl Dispatcher {
     /// Begins to send calls to a runner.
     pub(super) fn dequeue(&self, runner: Arc<str>, capacity: u32) -> Dequeue {
         link::open(self, runner, capacity)
+    }
+
+    /// How many more calls its runners take.
+    #[cfg(test)]
+    pub(super) fn credits(&self) -> u64 {
+        self.desk().book.credits()
     }
 
     /// The function of a call began to run.

@@ -125,11 +125,25 @@ impl Ledger {
         }
     }
 
-    /// A doorbell of the function was answered by a claim.
-    pub(super) fn answered(&self, id: &FnId) {
-        if self.lock().window.answered(id) {
+    /// A doorbell was answered by a claim, and is not in the store any more.
+    pub(super) fn answered(&self, doorbell: &Doorbell) {
+        let more = {
+            let mut state = self.lock();
+            state.under_way.remove(&doorbell.lease);
+            state.window.answered(&doorbell.fn_id)
+        };
+        if more {
             self.look.notify_one();
         }
+    }
+
+    /// Those of them that are still under way.
+    pub(super) fn under_way(&self, leases: &[LeaseRef]) -> Vec<LeaseRef> {
+        let state = self.lock();
+        let waiting = leases
+            .iter()
+            .filter(|lease| state.under_way.contains_key(*lease));
+        waiting.cloned().collect()
     }
 
     /// A doorbell is due in about `wait`.

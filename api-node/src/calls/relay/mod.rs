@@ -15,7 +15,7 @@ mod window;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use domain::{ApiError, FnId};
+use domain::ApiError;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,7 @@ const PUBLISH_BATCHES: BatchLimits = BatchLimits {
 };
 const CONFIRM_BATCHES: BatchLimits = BatchLimits {
     items: 512,
-    parallel: 2,
+    parallel: 8,
     waiting: 32_768,
     ..PUBLISH_BATCHES
 };
@@ -170,9 +170,9 @@ impl Relay {
         }
     }
 
-    /// A doorbell of the function was answered by a claim.
-    pub(super) fn answered(&self, id: &FnId) {
-        self.ledger.answered(id);
+    /// A doorbell was answered by a claim, and is not in the store any more.
+    pub(super) fn answered(&self, doorbell: &Doorbell) {
+        self.ledger.answered(doorbell);
     }
 
     /// A doorbell in the store is due in about `wait`.

@@ -2,6 +2,7 @@
 //! starts with.
 
 mod callbacks;
+mod direct;
 mod fairness;
 mod faults;
 mod life;

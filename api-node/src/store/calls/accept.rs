@@ -17,7 +17,7 @@ use super::doorbells;
 use super::keys::{self, Taken};
 use super::results::{self, Request};
 use super::rows::{CallRow, millis};
-use super::snapshots::{Documents, Snapshots};
+use super::snapshots::Documents;
 
 /// The longest id that fits into every index.
 const MAX_ID_BYTES: usize = 128;
@@ -90,10 +90,13 @@ struct TagRow<'a> {
 /// Accepts calls; each has an answer of its own.
 pub(super) async fn accept(
     session: &mut impl Session,
-    snapshots: &Snapshots,
     calls: &[Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
-    let now = Timestamp::from_unix_millis(session.now().await?);
+    if calls.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut documents = Documents::of(calls.iter().map(|call| &call.snapshot));
+    let now = documents.look(session).await?;
     let checked: Vec<Result<(), ApiError>> =
         calls.iter().map(|call| acceptable(call, now)).collect();
     let acceptable: Vec<&Acceptance> = calls
@@ -101,7 +104,7 @@ pub(super) async fn accept(
         .zip(&checked)
         .filter_map(|(call, checked)| checked.is_ok().then_some(call))
         .collect();
-    let mut answers = accept_valid(session, snapshots, now, &acceptable)
+    let mut answers = accept_valid(session, &documents, now, &acceptable)
         .await?
         .into_iter();
     let in_order = checked.into_iter().map(|checked| match checked {
@@ -124,7 +127,7 @@ fn acceptable(acceptance: &Acceptance, now: Timestamp) -> Result<(), ApiError> {
 
 async fn accept_valid(
     session: &mut impl Session,
-    snapshots: &Snapshots,
+    documents: &Documents,
     now: Timestamp,
     calls: &[&Acceptance],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
@@ -143,7 +146,7 @@ async fn accept_valid(
         .zip(&made)
         .filter(|(_, call)| inserted.contains(call.id().as_str()))
         .collect();
-    keep_parts(session, snapshots, now, calls, &fresh).await?;
+    keep_parts(session, documents, now, calls, &fresh).await?;
     let others = calls
         .iter()
         .enumerate()
@@ -179,7 +182,7 @@ async fn accept_valid(
 /// Keeps what belongs to calls that were inserted.
 async fn keep_parts(
     session: &mut impl Session,
-    snapshots: &Snapshots,
+    documents: &Documents,
     now: Timestamp,
     calls: &[&Acceptance],
     fresh: &BTreeMap<usize, &CallRow>,
@@ -187,13 +190,13 @@ async fn keep_parts(
     if fresh.is_empty() {
         return Ok(());
     }
-    let documents = Documents::of(fresh.keys().map(|at| &calls[*at].snapshot));
-    documents.keep(session, snapshots, now).await?;
-    let requests = fresh.keys().enumerate().map(|(place, at)| Request {
+    let hashes = fresh.keys().map(|at| documents.hash(&calls[*at].snapshot));
+    documents.keep(session, now, hashes).await?;
+    let requests = fresh.keys().map(|at| Request {
         call_id: &calls[*at].call.id,
         headers: &calls[*at].call.headers,
         body: &calls[*at].call.body,
-        snapshot: documents.hash(place),
+        snapshot: documents.hash(&calls[*at].snapshot),
     });
     results::insert_requests(session, requests).await?;
     let rows: Vec<&CallRow> = fresh.values().copied().collect();

@@ -52,7 +52,7 @@ impl<D: Database> CallStore for SqlStore<D> {
         }
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let answers = accept::accept(&mut *tx, &self.snapshots, &calls).await?;
+            let answers = accept::accept(&mut *tx, &calls).await?;
             self.commit(tx, vec![]).await?;
             Ok(answers)
         })
@@ -234,7 +234,7 @@ impl<D: Database> CallStore for SqlStore<D> {
     ) -> Result<Vec<Result<Committed, ApiError>>, ApiError> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            let answers = redrive::redrive(&mut *tx, &self.snapshots, &calls).await?;
+            let answers = redrive::redrive(&mut *tx, &calls).await?;
             self.commit(tx, vec![]).await?;
             Ok(answers)
         })

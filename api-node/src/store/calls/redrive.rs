@@ -18,7 +18,6 @@ use super::super::session::{Arg, Session, Sql};
 use super::super::{apps, fns};
 use super::batch::{self, Text, batch};
 use super::rows::CallRow;
-use super::snapshots::Snapshots;
 use super::{accept, moves, results};
 
 macro_rules! succeed {
@@ -50,7 +49,6 @@ enum Plan {
 /// Redrives each first call as the second one.
 pub(super) async fn redrive(
     session: &mut impl Session,
-    known: &Snapshots,
     calls: &[(CallId, CallId)],
 ) -> Result<Vec<Result<Committed, ApiError>>, Failure> {
     let rows = moves::locked(session, calls.iter().map(|(old, _)| old)).await?;
@@ -95,7 +93,7 @@ pub(super) async fn redrive(
             fingerprint: Bytes::new(),
         });
     }
-    let mut accepted: Vec<Option<_>> = accept::accept(session, known, &new)
+    let mut accepted: Vec<Option<_>> = accept::accept(session, &new)
         .await?
         .into_iter()
         .map(Some)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::super::rows::{json, to_json};
-use super::super::session::{Arg, Session, Sql};
+use super::super::session::{Arg, Session, Sql, now};
 use super::batch::{self, batch};
 
 /// How often the use of a snapshot is noted: once in that many milliseconds.
@@ -17,8 +17,17 @@ const NOTED_EVERY: i64 = 24 * 3600 * 1000;
 /// So many are remembered in memory.
 const REMEMBERED: usize = 1024;
 
-const FRESH: Sql = batch!([id text]
-    "SELECT s.hash, s.used_at FROM batch JOIN call_snapshots s ON s.hash = batch.id WHERE s.used_at > $2");
+/// The time, whatever is there of the snapshots.
+macro_rules! look {
+    ($now:expr) => {
+        concat!(
+            "SELECT ",
+            $now,
+            " AS now, s.hash, s.used_at FROM batch LEFT JOIN call_snapshots s ON s.hash = batch.id"
+        )
+    };
+}
+const LOOK: Sql = batch!([id text] look!(now!(sqlite)), look!(now!(postgres)));
 const PUT: Sql = batch!([hash text, document text]
     "INSERT INTO call_snapshots (hash, document, used_at) \
      SELECT hash, document, CAST($2 AS BIGINT) FROM batch WHERE true ORDER BY hash \
@@ -32,104 +41,92 @@ struct Row<'a> {
     document: &'a str,
 }
 
-/// The documents of some calls' snapshots.
+/// The documents of some calls' snapshots. Calls of one moment share one snapshot.
 pub(super) struct Documents {
-    /// One for each snapshot that was given.
-    hashes: Vec<Arc<str>>,
+    /// By the addresses of the snapshots.
+    hashes: HashMap<usize, Arc<str>>,
     by_hash: BTreeMap<Arc<str>, String>,
+    /// Those that are kept, and when the use of each was noted last.
+    kept: HashMap<String, i64>,
 }
 
 impl Documents {
-    /// Calls of one moment share one snapshot, which is hashed once.
+    /// Of these, which must live as long as they are asked for here.
     pub(super) fn of<'a>(snapshots: impl IntoIterator<Item = &'a Arc<Snapshot>>) -> Self {
-        let mut seen: HashMap<usize, Arc<str>> = HashMap::new();
+        let mut hashes: HashMap<usize, Arc<str>> = HashMap::new();
         let mut by_hash = BTreeMap::new();
-        let mut hashes = Vec::new();
         for snapshot in snapshots {
-            let hash = seen.entry(Arc::as_ptr(snapshot).addr()).or_insert_with(|| {
+            hashes.entry(address(snapshot)).or_insert_with(|| {
                 let document = to_json(&**snapshot);
                 let hash: Arc<str> = hex(&Sha256::digest(document.as_bytes())).into();
                 by_hash.insert(Arc::clone(&hash), document);
                 hash
             });
-            hashes.push(Arc::clone(hash));
         }
-        Self { hashes, by_hash }
+        Self {
+            hashes,
+            by_hash,
+            kept: HashMap::new(),
+        }
     }
 
-    /// The hash of the snapshot at this place.
-    pub(super) fn hash(&self, at: usize) -> &str {
-        &self.hashes[at]
+    /// The hash of one of them.
+    pub(super) fn hash(&self, snapshot: &Arc<Snapshot>) -> &str {
+        &self.hashes[&address(snapshot)]
     }
 
-    /// Keeps those that are not kept yet, and notes that they are in use.
-    pub(super) async fn keep(
+    /// Finds out which are kept, and answers what time it is. There must be one at least.
+    pub(super) async fn look(
+        &mut self,
+        session: &mut impl Session,
+    ) -> Result<Timestamp, sqlx::Error> {
+        let ids = batch::ids(self.by_hash.keys().map(|hash| &**hash));
+        let found: Vec<(i64, Option<String>, Option<i64>)> =
+            session.dialect_rows(LOOK, &[Arg::Text(&ids)]).await?;
+        let now = found.iter().map(|(now, ..)| *now).max();
+        let kept = found
+            .into_iter()
+            .filter_map(|(_, hash, used_at)| hash.zip(used_at));
+        self.kept = kept.collect();
+        now.map(Timestamp::from_unix_millis)
+            .ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Keeps those of `hashes` that are not kept yet, and notes that they are in use.
+    pub(super) async fn keep<'a>(
         &self,
         session: &mut impl Session,
-        snapshots: &Snapshots,
         now: Timestamp,
+        hashes: impl Iterator<Item = &'a str>,
     ) -> Result<(), sqlx::Error> {
         let now = now.unix_millis();
-        let oldest = now - NOTED_EVERY;
-        let unsure = snapshots.not_noted_since(oldest, self.by_hash.keys());
-        if unsure.is_empty() {
-            return Ok(());
-        }
-        let ids = batch::ids(unsure.iter().map(|hash| &***hash));
-        let args = [Arg::Text(&ids), Arg::Int(oldest)];
-        let fresh: Vec<(String, i64)> = session.dialect_rows(FRESH, &args).await?;
-        snapshots.note(&fresh);
-        let stale = self.by_hash.iter().filter(|(hash, _)| {
-            unsure.contains(hash) && !fresh.iter().any(|(fresh, _)| **fresh == ***hash)
-        });
-        let stale: Vec<_> = stale
-            .map(|(hash, document)| Row { hash, document })
-            .collect();
+        let noted = |hash: &str| {
+            let used_at = self.kept.get(hash);
+            used_at.is_some_and(|used_at| *used_at > now - NOTED_EVERY)
+        };
+        let stale: BTreeSet<&str> = hashes.filter(|hash| !noted(hash)).collect();
         if stale.is_empty() {
             return Ok(());
         }
-        let rows = batch::rows(stale);
+        let rows = batch::rows(stale.into_iter().map(|hash| Row {
+            hash,
+            document: &self.by_hash[hash],
+        }));
         session
             .dialect_execute(PUT, &[Arg::Text(&rows), Arg::Int(now)])
             .await
     }
 }
 
-/// What is known of the table.
-#[derive(Debug, Default)]
-pub(in super::super) struct Snapshots {
-    /// Those that were read, by hash: what a hash stands for never changes.
-    read: Mutex<HashMap<String, Arc<Snapshot>>>,
-    /// When the use of some was noted last, as it was read: what was committed, and is kept for long
-    /// after that time.
-    noted: Mutex<HashMap<Arc<str>, i64>>,
+fn address(snapshot: &Arc<Snapshot>) -> usize {
+    Arc::as_ptr(snapshot).addr()
 }
 
+/// Snapshots that were read, by hash: what a hash stands for never changes.
+#[derive(Debug, Default)]
+pub(in super::super) struct Snapshots(Mutex<HashMap<String, Arc<Snapshot>>>);
+
 impl Snapshots {
-    /// Those of which it is not known that their use was noted since.
-    fn not_noted_since<'a>(
-        &self,
-        since: i64,
-        hashes: impl Iterator<Item = &'a Arc<str>>,
-    ) -> BTreeSet<&'a Arc<str>> {
-        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        hashes
-            .filter(|hash| noted.get(*hash).is_none_or(|used_at| *used_at <= since))
-            .collect()
-    }
-
-    fn note(&self, found: &[(String, i64)]) {
-        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.len() + found.len() > REMEMBERED {
-            noted.clear();
-        }
-        noted.extend(
-            found
-                .iter()
-                .map(|(hash, used_at)| (hash.as_str().into(), *used_at)),
-        );
-    }
-
     /// Those with these hashes that there are; each is read once, however many calls share it.
     pub(super) async fn read(
         &self,
@@ -139,7 +136,7 @@ impl Snapshots {
         let mut found = HashMap::new();
         let mut missing = BTreeSet::new();
         {
-            let known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for hash in hashes {
                 match known.get(hash) {
                     Some(snapshot) => drop(found.insert(hash.to_owned(), Arc::clone(snapshot))),
@@ -160,7 +157,7 @@ impl Snapshots {
 
     fn remember(&self, hash: String, document: String) -> Result<Arc<Snapshot>, sqlx::Error> {
         let snapshot: Arc<Snapshot> = Arc::new(parse(document)?);
-        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
         }

@@ -211,10 +211,14 @@ async fn start(network: &Network, scale: &Scale, deadly: &Path) -> Cluster {
             scale.bug.unwrap_or_default().to_owned(),
         ),
     ];
+    // Both ways to a runner are tried; a planted bug is one of the way through the queue.
+    let through_the_queue = if scale.bug.is_some() { 0..2 } else { 1..2 };
+    let not_direct = |at| (at, "FN_CALL_DIRECT".to_owned(), "false".to_owned());
     Cluster::start(Shape {
         runners: 2,
         network: Some(network.clone()),
         durable: true,
+        api_settings: through_the_queue.map(not_direct).collect(),
         program: Some(binary::breakable_hearth().to_owned()),
         settings: settings
             .map(|(name, value)| (name.to_owned(), value))

@@ -14,6 +14,7 @@ pub mod binary;
 pub mod broker;
 pub mod client;
 pub mod cluster;
+pub mod disk;
 pub mod engine;
 pub mod eventually;
 pub mod functions;

@@ -12,7 +12,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -62,7 +62,7 @@ impl Cluster {
     /// # Panics
     /// If PostgreSQL is not installed or does not start; the message says what to do.
     pub fn start() -> Self {
-        Self::with(false)
+        Self::with(false, None)
     }
 
     /// The same with commits that survive a loss of power, as they do in production.
@@ -70,12 +70,25 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start`].
     pub fn start_durable() -> Self {
-        Self::with(true)
+        Self::with(true, None)
     }
 
-    fn with(durable: bool) -> Self {
+    /// A server whose data are in this empty directory, such as one on a disk that fails; whether a
+    /// commit survives a loss of power is said.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`].
+    pub fn start_on(data: &Path, durable: bool) -> Self {
+        Self::with(durable, Some(data))
+    }
+
+    fn with(durable: bool, data: Option<&Path>) -> Self {
         let binaries = find_binaries().expect(MISSING);
         let directory = make_directory().expect("a directory for the server");
+        if let Some(data) = data {
+            give_to_server_user(data).expect("a directory of one's own");
+            symlink(data, directory.join("data")).expect("a link");
+        }
         let janitor = as_server_user(Path::new("sh"), &directory)
             .args(["-c", JANITOR, "janitor"])
             .args([&binaries, &directory])
@@ -149,6 +162,15 @@ impl Cluster {
             "PostgreSQL starts again: {output:?}\n{}",
             std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
         );
+    }
+
+    /// The same on a machine that was started again: no process of the one before is there.
+    pub fn resume_after_power_loss(&self) {
+        // The number may be another process's, which would be taken for the server.
+        match std::fs::remove_file(self.directory.join("data/postmaster.pid")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
+            _ => self.resume(),
+        }
     }
 
     /// Ends all processes of the server without any warning (`kill -9`).
@@ -292,6 +314,11 @@ fn make_directory() -> io::Result<PathBuf> {
         .prefix("hearth-pg-")
         .tempdir()?
         .keep();
+    give_to_server_user(&directory)?;
+    Ok(directory)
+}
+
+fn give_to_server_user(directory: &Path) -> io::Result<()> {
     if is_root() {
         let id = |kind: &str| -> io::Result<u32> {
             let output = Command::new("id").args([kind, SERVER_USER]).output()?;
@@ -302,9 +329,9 @@ fn make_directory() -> io::Result<PathBuf> {
                     io::Error::other(format!("there is no user '{SERVER_USER}'; {MISSING}"))
                 })
         };
-        chown(&directory, Some(id("-u")?), Some(id("-g")?))?;
+        chown(directory, Some(id("-u")?), Some(id("-g")?))?;
     }
-    Ok(directory)
+    Ok(())
 }
 
 fn find_binaries() -> Option<PathBuf> {

@@ -12,7 +12,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -50,6 +50,7 @@ pub struct Certificate {
 pub struct Broker {
     binaries: PathBuf,
     directory: PathBuf,
+    data: PathBuf,
     tls: bool,
     ports: Ports,
     server: Mutex<Option<Child>>,
@@ -77,15 +78,20 @@ impl Broker {
     /// # Panics
     /// If RabbitMQ is not installed or does not start; the message says what to do.
     pub fn start() -> Self {
-        Self::start_with(None)
+        Self::start_with(None, None)
     }
 
     /// The same, with a listener for TLS.
     pub fn start_with_tls(certificate: &Certificate) -> Self {
-        Self::start_with(Some(certificate))
+        Self::start_with(Some(certificate), None)
     }
 
-    fn start_with(certificate: Option<&Certificate>) -> Self {
+    /// A broker whose data are in this empty directory, such as one on a disk that fails.
+    pub fn start_on(data: &Path) -> Self {
+        Self::start_with(None, Some(data))
+    }
+
+    fn start_with(certificate: Option<&Certificate>, data: Option<&Path>) -> Self {
         let binaries = find_binaries().expect(MISSING);
         let directory = tempfile::Builder::new()
             .prefix("hearth-mq-")
@@ -102,6 +108,7 @@ impl Broker {
             .expect("a shell that cleans up");
         let mut broker = Self {
             binaries,
+            data: data.map_or_else(|| directory.join("data"), Path::to_owned),
             directory,
             tls: certificate.is_some(),
             ports: Ports::default(),
@@ -166,9 +173,17 @@ impl Broker {
 
     /// Starts the broker again, on the same ports and with what it has on disk.
     pub fn resume(&self) {
-        if let Err(output) = self.try_resume() {
+        if let Err(output) = self.resume_if_possible() {
             panic!("RabbitMQ does not start again:\n{output}");
         }
+    }
+
+    /// The same; the broker may not bear what it has on disk.
+    ///
+    /// # Errors
+    /// With what it said then.
+    pub fn resume_if_possible(&self) -> Result<(), String> {
+        self.try_resume()
     }
 
     /// Halts the broker as it is: connections stay open, nothing answers.
@@ -296,7 +311,7 @@ impl Broker {
             .env("RABBITMQ_CONF_ENV_FILE", within("none"))
             .env("RABBITMQ_CONFIG_FILE", within("rabbitmq.conf"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", within("plugins"))
-            .env("RABBITMQ_MNESIA_BASE", within("data"))
+            .env("RABBITMQ_MNESIA_BASE", &self.data)
             .env("RABBITMQ_LOG_BASE", within("log"))
             .env("RABBITMQ_PID_FILE", within("own.pid"))
             .env("RABBITMQ_DIST_PORT", self.ports.distribution.to_string())

@@ -38,6 +38,11 @@ pub struct Shape {
     /// Whether there is a RabbitMQ for the doorbells of durable calls, and the database writes to
     /// its disk.
     pub durable: bool,
+    /// Where the data of the database and of the broker are, if not beside everything else; only if
+    /// it is durable.
+    pub data: Option<PathBuf>,
+    /// Whether a durable database writes to its disk nevertheless.
+    pub fsync: bool,
     /// What the nodes run, if it is not the usual binary.
     pub program: Option<PathBuf>,
 }
@@ -53,6 +58,8 @@ impl Default for Shape {
             network: None,
             authority: None,
             durable: false,
+            data: None,
+            fsync: true,
             program: None,
         }
     }
@@ -92,11 +99,21 @@ impl Cluster {
     /// When it does not come up.
     pub async fn start(shape: Shape) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let durable = shape.durable;
-        let broker = tokio::task::spawn_blocking(move || durable.then(Broker::start));
-        let postgres = tokio::task::spawn_blocking(move || match durable {
-            true => Postgres::start_durable(),
-            false => Postgres::start(),
+        let (durable, fsync) = (shape.durable, shape.fsync);
+        let data = |of: &str| -> Option<PathBuf> {
+            let data = shape.data.as_ref()?.join(of);
+            fs::create_dir(&data).expect("a directory for data");
+            Some(data)
+        };
+        let (of_broker, of_postgres) = (data("broker"), data("postgres"));
+        let broker = tokio::task::spawn_blocking(move || match of_broker {
+            Some(data) => Some(Broker::start_on(&data)),
+            None => durable.then(Broker::start),
+        });
+        let postgres = tokio::task::spawn_blocking(move || match of_postgres {
+            Some(data) => Postgres::start_on(&data, fsync),
+            None if durable => Postgres::start_durable(),
+            None => Postgres::start(),
         });
         let postgres = postgres.await.expect("a database server");
         let broker = broker.await.expect("a broker");

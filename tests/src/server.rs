@@ -43,6 +43,14 @@ impl Server {
         Self::start_nodes(kinds, settings, None).await
     }
 
+    /// Starts `hearth up` with an empty store, whatever a server of the tests is.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub async fn start_single(settings: &[(&str, &str)]) -> Self {
+        Self::start_nodes(&["up"], settings, None).await
+    }
+
     /// Starts an API node, a runner and a load balancer with an empty store. With somebody who signs
     /// their certificates they speak mutual TLS.
     ///

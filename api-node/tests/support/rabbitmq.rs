@@ -186,6 +186,18 @@ impl Broker {
         self.try_resume()
     }
 
+    /// Forgets all data of a broker that was killed, as if it were a new one.
+    pub fn forget_all(&self) {
+        for entry in std::fs::read_dir(&self.data).expect("its data") {
+            let path = entry.expect("an entry").path();
+            let removed = match path.is_dir() {
+                true => std::fs::remove_dir_all(&path),
+                false => std::fs::remove_file(&path),
+            };
+            removed.expect("its data can be removed");
+        }
+    }
+
     /// Halts the broker as it is: connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.signal("-STOP");

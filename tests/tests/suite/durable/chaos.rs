@@ -15,6 +15,7 @@ mod clients;
 mod judge;
 mod natures;
 mod plan;
+mod power;
 mod sleepwalker;
 mod table;
 mod troubles;
@@ -27,7 +28,7 @@ use std::time::{Duration, Instant};
 use hearth_tests::cluster::Shape;
 use hearth_tests::ledger::Ledger;
 use hearth_tests::netns::Network;
-use hearth_tests::{Cluster, Deployed, binary, eventually_within, functions, random};
+use hearth_tests::{Client, Cluster, Deployed, binary, eventually_within, functions, random};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -129,7 +130,7 @@ async fn run(scale: &Scale) -> (Evidence, Count) {
     let deadly = tempfile::NamedTempFile::new().expect("a file");
     let mut cluster = start(&network, scale, deadly.path()).await;
     let ledger = Ledger::start(network.outside()).await;
-    let functions = deploy(&cluster, &ledger).await;
+    let functions = deploy(&cluster.api(0), &ledger).await;
     let broker = cluster.broker.as_ref().expect("a durable cluster");
     tokio::task::block_in_place(|| broker.note_queues());
     println!("all is there after {:?}", began.elapsed());
@@ -228,9 +229,8 @@ async fn start(network: &Network, scale: &Scale, deadly: &Path) -> Cluster {
     .await
 }
 
-async fn deploy(cluster: &Cluster, ledger: &Ledger) -> Vec<Deployed> {
+async fn deploy(api: &Client, ledger: &Ledger) -> Vec<Deployed> {
     let image = functions::image("test-function");
-    let api = cluster.api(0);
     let app = api.post("/v2/apps", json!({ "name": "chaos" }).to_string());
     let app = app.await.expect(200).json();
     let mut deployed = Vec::new();
@@ -242,7 +242,7 @@ async fn deploy(cluster: &Cluster, ledger: &Ledger) -> Vec<Deployed> {
             "config": { "TEST_KNOBS": knobs },
         });
         let name = format!("chaos-{number}");
-        deployed.push(Deployed::in_app(&api, &app, &name, &image, settings).await);
+        deployed.push(Deployed::in_app(api, &app, &name, &image, settings).await);
     }
     deployed
 }

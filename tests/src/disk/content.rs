@@ -109,13 +109,17 @@ impl Content {
     pub(super) fn lose_power(&mut self, random: &mut Random, survivors: u64) {
         let mut written = std::mem::take(&mut self.now);
         let mut dirty = std::mem::take(&mut self.dirty);
-        match self.shrunk_to.take() {
-            Some(size) if random.within(0, 100) < survivors => {
+        if let Some(size) = self.shrunk_to.take() {
+            let has_shrunk = random.within(0, 100) < survivors;
+            if has_shrunk && size > 0 {
                 self.durable.resize(size.min(self.durable.size));
+            } else if has_shrunk {
+                // What is written to a file that was emptied is written before the old content goes.
+                self.durable = written.clone();
             }
-            // What was written since was written to the file that had shrunk.
-            Some(_) => dirty.clear(),
-            None => {}
+            if !has_shrunk || size == 0 {
+                dirty.clear();
+            }
         }
         for page in dirty {
             let Some(new) = written.pages.get_mut(page).and_then(Option::take) else {
@@ -221,6 +225,18 @@ mod tests {
             file.resize(1);
             file.lose_power(&mut random(), survivors);
             assert_eq!(text(&file), expected);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_is_the_old_one_or_the_new_one() {
+        for state in 0..50 {
+            let (old, new) = ("old ".repeat(5_000), "new ".repeat(10_000));
+            let mut file = file(&old);
+            file.resize(0);
+            file.write(0, new.as_bytes());
+            file.lose_power(&mut Random::new(state), 50);
+            assert!([old, new].contains(&text(&file)));
         }
     }
 

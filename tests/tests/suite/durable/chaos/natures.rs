@@ -52,6 +52,14 @@ pub(super) const FUNCTIONS: [Nature; 20] = [
 ];
 
 impl Nature {
+    /// Whether it costs the machine a container, or much memory, or time.
+    pub(super) fn is_heavy(self) -> bool {
+        matches!(
+            self,
+            Self::Large | Self::Hungry | Self::Crashes | Self::Hangs
+        )
+    }
+
     /// What every execution is told to do: first, to have itself entered in the ledger.
     pub(super) fn knobs(self, ledger: &str, lease: Duration) -> Value {
         let mut knobs = json!({ "ledger": ledger });

@@ -63,11 +63,7 @@ impl Plan {
         let (cancelled, preferred) = (some(6), some(30));
         let mut function = index(&mut random, FUNCTIONS.len());
         // What makes the machine tremble is not for every twentieth: each crash costs a container.
-        let is_heavy = matches!(
-            FUNCTIONS[function],
-            Nature::Large | Nature::Hungry | Nature::Crashes | Nature::Hangs
-        );
-        if is_heavy && random.within(0, 2) == 0 {
+        if FUNCTIONS[function].is_heavy() && random.within(0, 2) == 0 {
             function = 0;
         }
         let cancel = match (cancelled, random.within(0, 3)) {
@@ -94,6 +90,14 @@ impl Plan {
             cancel,
             pause: random.millis(0, longest_pause),
         }
+    }
+
+    /// The same, but of a function that costs the machine little.
+    pub(super) fn light(mut self) -> Self {
+        if self.nature().is_heavy() {
+            self.function = 0;
+        }
+        self
     }
 
     pub(super) fn nature(&self) -> Nature {

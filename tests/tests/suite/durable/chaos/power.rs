@@ -135,6 +135,7 @@ async fn run(scale: Scale) -> (Evidence, Count) {
     let state = random::state("HEARTH_POWER_STATE");
     println!("HEARTH_POWER_STATE={state}");
     let mut random = Random::of(state, u64::MAX);
+    let began = Instant::now();
     let mut machine = Machine::start(scale.software, scale.syncs).await;
     if let Some(cluster) = machine.cluster() {
         let broker = cluster.broker.as_ref().expect("it is durable");
@@ -152,6 +153,7 @@ async fn run(scale: Scale) -> (Evidence, Count) {
         machine.disk.lie();
     }
 
+    println!("{:?}: all is there", began.elapsed());
     let board = Board {
         power: watch::Sender::new(Power::On),
         accepted: watch::Sender::new(0),
@@ -170,20 +172,20 @@ async fn run(scale: Scale) -> (Evidence, Count) {
             "power is lost for the {number}. time, after {accepted} calls; {survivors} % survive"
         );
         block_in_place(|| machine.stop());
-        let began = Instant::now();
         machine.resume(&mut random, survivors, &mut count).await;
         *count.entry("power was lost").or_default() += 1;
-        println!("the machine is there again after {:?}", began.elapsed());
+        println!("{:?}: the machine is there again", began.elapsed());
         board.power.send_replace(Power::On);
     }
     some_are_accepted(&board, scale.calls.0).await;
     board.power.send_replace(Power::Over);
     let accounts: Vec<_> = clients.join_all().await.into_iter().flatten().collect();
-
+    println!("{:?}: all calls are handed in", began.elapsed());
     eventually_within(PATIENCE, "all calls are over", async || {
-        (machine.in_flight(&functions).await == 0).then_some(())
+        machine.is_calm().await.then_some(())
     })
     .await;
+    println!("{:?}: all calls are over", began.elapsed());
     let first = books::read(&[machine.api()], &functions).await;
     eventually_within(SOON, "nothing is left to report", async || {
         (machine.running().await == 0.0).then_some(())
@@ -239,7 +241,7 @@ fn clients(
                     return accounts;
                 }
                 let number = board.next.fetch_add(1, Ordering::Relaxed);
-                let account = caller.follow(Plan::of(state, number, 1)).await;
+                let account = caller.follow(Plan::of(state, number, 1).light()).await;
                 if matches!(account.told, Told::Accepted(_)) {
                     board.accepted.send_modify(|accepted| *accepted += 1);
                 }

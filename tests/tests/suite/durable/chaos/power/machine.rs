@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hearth_tests::cluster::Shape;
 use hearth_tests::disk::Disk;
 use hearth_tests::random::Random;
-use hearth_tests::{Client, Cluster, Deployed, Server, engine};
+use hearth_tests::{Client, Cluster, Server, engine};
 use tokio::task::block_in_place;
 
 use super::super::LEASE;
@@ -55,7 +55,8 @@ impl Machine {
         let mut settings = vec![
             ("FN_CALL_LEASE", lease.as_str()),
             ("FN_CALL_SILENCE", SILENCE),
-            ("FN_MAX_TOTAL_MEMORY_BYTES", "1000000000"),
+            // Containers for all functions, so that none has to go for another.
+            ("FN_MAX_TOTAL_MEMORY_BYTES", "3000000000"),
         ];
         let nodes = match software {
             Software::Single => {
@@ -123,28 +124,17 @@ impl Machine {
         engine::remove(&containers);
     }
 
-    /// Power is back: the machine starts with what its disk has kept. Sometimes the broker has lost
-    /// everything.
+    /// Power is back: the machine starts with what its disk has kept. Sometimes the broker is a new one.
     pub(super) async fn resume(&mut self, random: &mut Random, survivors: u64, count: &mut Count) {
         block_in_place(|| self.disk.lose_power(random, survivors));
         let cluster = match &mut self.nodes {
             Nodes::Single(server) => return server.restart().await,
             Nodes::Cluster(cluster) => cluster,
         };
-        let broker = cluster.broker.as_ref().expect("it is durable");
-        let is_new = random.within(0, 4) == 0;
+        let is_replaced = random.within(0, 4) == 0;
         block_in_place(|| {
             cluster.postgres.resume_after_power_loss();
-            if is_new {
-                *count.entry("broker was replaced").or_default() += 1;
-                broker.forget_all();
-                broker.resume();
-            } else if let Err(said) = broker.resume_if_possible() {
-                println!("the broker does not bear what it has on disk:\n{said}");
-                *count.entry("broker was broken, and replaced").or_default() += 1;
-                broker.forget_all();
-                broker.resume();
-            }
+            resume_broker(cluster, is_replaced, count);
         });
         let nodes = cluster.apis.iter_mut().chain(&mut cluster.runners);
         for node in nodes.chain(&mut cluster.lbs) {
@@ -159,21 +149,14 @@ impl Machine {
         }
     }
 
-    /// How many calls are not over.
-    pub(super) async fn in_flight(&self, functions: &[Deployed]) -> usize {
-        let mut in_flight = 0;
-        for function in functions {
-            let list = format!(
-                "/v2/fns/{}/calls?status=delayed,queued,running&per_page=100",
-                function.fn_id
-            );
-            let page = self.api().get(&list).await.expect(200).json();
-            in_flight += page["items"].as_array().expect("a list").len();
-        }
-        in_flight
+    /// Whether all calls are over.
+    pub(super) async fn is_calm(&self) -> bool {
+        let list = "/v2/calls?status=delayed,queued,running&per_page=1";
+        let page = self.api().get(list).await.expect(200).json();
+        page["items"].as_array().expect("a list").is_empty()
     }
 
-    /// How many attempts there were, or calls that began.
+    /// How many calls the runner has.
     pub(super) async fn running(&self) -> f64 {
         let runner = match &self.nodes {
             Nodes::Cluster(cluster) => cluster.runners[0].client(),
@@ -181,4 +164,26 @@ impl Machine {
         };
         runner.metric("fn_running").await.unwrap_or_default()
     }
+}
+
+/// Starts the broker with what its disk has kept, or with nothing: it does not sync all of its files, and
+/// may not bear to lose what it did not.
+fn resume_broker(cluster: &Cluster, is_replaced: bool, count: &mut Count) {
+    let broker = cluster.broker.as_ref().expect("it is durable");
+    let why = if is_replaced {
+        "broker was replaced by an empty one"
+    } else if let Err(said) = broker.resume_if_possible() {
+        let last = said.lines().rfind(|line| line.contains("Kernel pid"));
+        println!("the broker does not start: {}", last.unwrap_or(&said));
+        "broker did not start, and was replaced by an empty one"
+    } else {
+        return;
+    };
+    *count.entry(why).or_default() += 1;
+    let rung = "SELECT count(*) FROM doorbells WHERE rung_at IS NOT NULL";
+    let rung = cluster.postgres.query(&cluster.database, rung);
+    let rung: u32 = rung.parse().expect("a number");
+    *count.entry("messages lost with a broker").or_default() += rung;
+    broker.forget_all();
+    broker.resume();
 }

@@ -35,6 +35,13 @@ const SESSION_LIMITS: [(&str, &str); 3] = [
 /// And no statement is so long that it pays to compile it.
 const SESSION_PLANS: [(&str, &str); 2] = [("enable_seqscan", "off"), ("jit", "off")];
 
+/// A commit that was answered survives a loss of power, though the database or the user may be set to
+/// commit later. A setting that waits for more, such as a standby, stays.
+const DURABLE_COMMITS: &str = "SELECT set_config('synchronous_commit', 'on', FALSE) \
+     WHERE current_setting('synchronous_commit') = 'off'";
+/// No session can help that.
+const FSYNC: &str = "SELECT current_setting('fsync')";
+
 const NOTIFY: &str = "SELECT pg_notify($1, $2)";
 
 const MIGRATIONS: &[Migration] = &[
@@ -92,6 +99,7 @@ impl PostgresDatabase {
                     Ok(true)
                 })
             })
+            .after_connect(|connection, _| Box::pin(connection.script(DURABLE_COMMITS)))
             .after_release(|connection, _| Box::pin(still_works(connection)))
             .connect_lazy_with(options.clone());
         migrate(&options).await?;
@@ -112,6 +120,13 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), ConnectError> {
         .await
         .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
         .map_err(ConnectError::Unreachable)?;
+    let fsync = sqlx::query_scalar::<_, String>(FSYNC);
+    let fsync = fsync.fetch_one(&mut connection).await;
+    if fsync.map_err(ConnectError::Unreachable)? == "off" {
+        tracing::warn!(
+            "PostgreSQL does not sync (fsync=off): a loss of power loses what was accepted"
+        );
+    }
     let transaction = connection.begin().await;
     let mut transaction = transaction.map_err(ConnectError::Unreachable)?;
     let locked = async {

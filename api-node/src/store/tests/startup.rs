@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::super::feed::Feed;
 use super::super::migrate::{self, MigrateError, Migration};
+use super::super::postgres::PostgresDatabase;
+use super::super::session::Database as _;
 use super::super::{ConnectError, OpenError, OpenOptions, open};
 use super::postgres::Cluster;
-use super::{Fixture, HeldClock, contract, new_postgres_database, options, page};
+use super::{Fixture, HeldClock, contract, new_postgres_database, options, page, run_sql};
 
 contract!(
     reopening_finds_the_data,
@@ -150,6 +154,32 @@ async fn servers_start_at_once_on_a_new_file() {
 async fn servers_start_at_once_on_a_new_postgres_database() {
     opens_at_once(new_postgres_database().await).await;
     opens_in_processes_at_once(new_postgres_database().await).await;
+}
+
+/// How the store commits in a database with this setting.
+async fn commits(setting: &str) -> String {
+    let url = new_postgres_database().await;
+    let options: PgConnectOptions = url.parse().expect("a URL");
+    let name = options.get_database().expect("a database");
+    run_sql(
+        &url,
+        &format!("ALTER DATABASE {name} SET synchronous_commit = {setting}"),
+    )
+    .await;
+    let feed = Feed::new(Arc::from("test"));
+    let database = PostgresDatabase::connect(&options, feed).await;
+    let database = database.expect("the database answers");
+    let mut transaction = database.begin().await.expect("a transaction");
+    let found = sqlx::query_scalar("SELECT current_setting('synchronous_commit')");
+    let found = found.fetch_one(&mut *transaction).await;
+    found.expect("the database answers")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_durable_whatever_the_database_is_set_to() {
+    assert_eq!(commits("off").await, "on");
+    assert_eq!(commits("on").await, "on");
+    assert_eq!(commits("remote_apply").await, "remote_apply");
 }
 
 #[tokio::test(flavor = "multi_thread")]

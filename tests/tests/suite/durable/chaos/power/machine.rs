@@ -77,7 +77,11 @@ impl Machine {
                         .collect(),
                     ..Shape::default()
                 });
-                Nodes::Cluster(Box::new(cluster.await))
+                let cluster = cluster.await;
+                // Whoever connects from now on and does not ask for more gets no more.
+                let lax = "ALTER DATABASE test_0 SET synchronous_commit = off";
+                cluster.postgres.query(&cluster.database, lax);
+                Nodes::Cluster(Box::new(cluster))
             }
         };
         Self { nodes, disk }

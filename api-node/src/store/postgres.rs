@@ -61,6 +61,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 4,
         sql: include_str!("migrations/postgres/0004_call_logs.sql"),
     },
+    Migration {
+        version: 5,
+        sql: include_str!("migrations/postgres/0005_dead_calls.sql"),
+    },
 ];
 /// A minute for another server that migrates, no limit for a migration itself.
 const MIGRATION_LIMITS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = 0; \

@@ -50,6 +50,10 @@ const MIGRATIONS: &[Migration] = &[
         version: 4,
         sql: include_str!("migrations/sqlite/0004_call_logs.sql"),
     },
+    Migration {
+        version: 5,
+        sql: include_str!("migrations/sqlite/0005_dead_calls.sql"),
+    },
 ];
 
 /// An open file.

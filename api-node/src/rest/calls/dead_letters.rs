@@ -52,7 +52,7 @@ pub(super) struct Purged {
     get, path = "/v2/dead-letters", tag = "calls", operation_id = "ListDeadLetters",
     params(CallQuery, PageQuery),
     responses(
-        (status = 200, description = "A page of calls.", body = List<CallRecord>),
+        (status = 200, description = "A page of calls. Where the filters find little together, it may hold fewer than there are, or none: `next_cursor` leads on as long as there may be more.", body = List<CallRecord>),
         (status = 400, description = "A filter is not one, or the cursor is not one of this server's.", body = ErrorBody),
         (status = 410, description = "This server keeps no calls.", body = ErrorBody),
         ServerErrors,

@@ -16,7 +16,7 @@ use crate::store::CallFilter;
     get, path = "/v2/calls", tag = "calls", operation_id = "ListAllCalls",
     params(CallQuery, PageQuery),
     responses(
-        (status = 200, description = "A page of calls.", body = List<CallRecord>),
+        (status = 200, description = "A page of calls. Where the filters find little together, it may hold fewer than there are, or none: `next_cursor` leads on as long as there may be more.", body = List<CallRecord>),
         (status = 400, description = "A filter is not one, or the cursor is not one of this server's.", body = ErrorBody),
         (status = 410, description = "This server keeps no calls.", body = ErrorBody),
         ServerErrors,
@@ -31,7 +31,7 @@ pub(super) async fn list(Kept(calls): Kept, query: CallQuery) -> Reply<List<Call
     get, path = "/v2/fns/{fn_id}/calls", tag = "calls", operation_id = "ListCalls",
     params(("fn_id" = String, Path, min_length = 1), CallQuery, PageQuery),
     responses(
-        (status = 200, description = "A page of calls.", body = List<CallRecord>),
+        (status = 200, description = "A page of calls. Where the filters find little together, it may hold fewer than there are, or none: `next_cursor` leads on as long as there may be more.", body = List<CallRecord>),
         (status = 400, description = "A filter is not one, or the cursor is not one of this server's.", body = ErrorBody),
         (status = 410, description = "This server keeps no calls."),
         ServerErrors,

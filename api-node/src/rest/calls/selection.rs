@@ -13,6 +13,8 @@ use crate::store::CallFilter;
 /// The most calls of one request, and how many there are when the client does not say.
 const MAX: usize = 1000;
 const DEFAULT: usize = 100;
+/// The most pages that are looked at for one request: some hold less than they could.
+const MAX_PAGES: usize = 50;
 
 /// Which calls; either ids, or at least one filter, or `all`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -188,25 +190,20 @@ impl Selected {
         };
         narrow(&mut filter);
         let mut ids: Vec<CallId> = Vec::new();
-        while ids.len() < limit {
+        let mut next_cursor = None;
+        for _ in 0..MAX_PAGES {
             let page = PageRequest {
-                after: after.clone(),
+                after,
                 per_page: (limit - ids.len()).min(page::MAX_PER_PAGE),
             };
             let found = calls.store().calls(&filter, &page).await?;
-            let is_last = found.next_cursor.is_none();
             ids.extend(found.items.into_iter().map(|call| call.id));
-            after = ids.last().map(ToString::to_string);
-            if is_last {
-                return Ok(Chosen {
-                    ids,
-                    next_cursor: None,
-                });
+            next_cursor = found.next_cursor;
+            if next_cursor.is_none() || ids.len() == limit {
+                break;
             }
+            after = PageRequest::from_query(next_cursor.as_deref(), None)?.after;
         }
-        Ok(Chosen {
-            next_cursor: after.as_deref().map(page::cursor),
-            ids,
-        })
+        Ok(Chosen { ids, next_cursor })
     }
 }

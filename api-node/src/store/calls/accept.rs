@@ -13,6 +13,7 @@ use super::super::failure::Failure;
 use super::super::rows::to_json;
 use super::super::session::{Arg, Session, Sql};
 use super::batch::{self, Text, batch, of_ids};
+use super::created::near_id;
 use super::doorbells;
 use super::keys::{self, Taken};
 use super::results::{self, Request};
@@ -279,7 +280,7 @@ fn made(acceptance: &Acceptance, now: Timestamp) -> CallRow {
         callback_url: call.options.callback_url.clone(),
         runner_id: None,
         result_status: None,
-        created_at: now,
+        created_at: near_id(&call.id, now),
         due_at,
         expires_at,
         started_at: Timestamp::UNSET,
@@ -301,6 +302,7 @@ fn recorded(call: &CallRecord, now: Timestamp) -> CallRow {
     if record.created_at.is_unset() {
         record.created_at = now;
     }
+    record.created_at = near_id(&record.id, record.created_at);
     let progress = Progress {
         state: record.status,
         reason: record.reason,

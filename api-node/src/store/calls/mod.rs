@@ -5,6 +5,7 @@ mod accept;
 mod batch;
 mod callbacks;
 mod claim;
+mod created;
 mod doorbells;
 mod keys;
 mod leases;
@@ -12,11 +13,13 @@ mod list;
 mod moves;
 #[cfg(test)]
 pub(super) mod plans;
+mod query;
 mod redrive;
 mod results;
 mod retire;
 mod rows;
 mod snapshots;
+mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -39,7 +42,7 @@ use super::call_store::{
     Committed, Doorbell, Ended, Over, Retention,
 };
 use super::session::{Database, Session};
-use super::sql_store::{SqlStore, limit};
+use super::sql_store::SqlStore;
 
 #[async_trait]
 impl<D: Database> CallStore for SqlStore<D> {
@@ -219,13 +222,11 @@ impl<D: Database> CallStore for SqlStore<D> {
         filter: &CallFilter,
         page: &PageRequest,
     ) -> Result<Page<CallRecord>, ApiError> {
-        let items = self
-            .run(|| async {
-                let mut reader = self.database.reader().await?;
-                Ok(list::list(&mut *reader, filter, page.after.as_deref(), limit(page)).await?)
-            })
-            .await?;
-        Ok(Page::new(page, items, |call| call.id.as_str()))
+        self.run(|| async {
+            let mut reader = self.database.reader().await?;
+            Ok(list::list(&mut *reader, filter, page).await?)
+        })
+        .await
     }
 
     async fn redrive(

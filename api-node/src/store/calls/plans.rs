@@ -88,8 +88,11 @@ fn typed(mut statement: Statement) -> Statement {
     statement
 }
 
-/// The list with this filter, in the middle.
-pub(in super::super) fn list(filter: &CallFilter) -> Statement {
-    let (sql, values) = list::explained(filter, Some("id110000"), 30);
-    Statement { sql, values }
+/// The statements of the list with this filter, in the middle.
+pub(in super::super) fn list(filter: &CallFilter) -> Vec<Statement> {
+    let statements = list::explained(filter, Some("id110000"), 30);
+    let statements = statements.into_iter();
+    statements
+        .map(|(sql, values)| Statement { sql, values })
+        .collect()
 }

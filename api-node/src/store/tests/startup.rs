@@ -70,7 +70,7 @@ async fn refused_to_open(f: &Fixture) -> MigrateError {
 async fn a_dirty_database_is_refused(f: Fixture) {
     f.sql("UPDATE schema_migrations SET dirty = TRUE").await;
     let error = refused_to_open(&f).await;
-    assert_eq!(error.to_string(), "database is dirty. version: 4");
+    assert_eq!(error.to_string(), "database is dirty. version: 5");
 }
 
 async fn a_newer_database_is_refused(f: Fixture) {
@@ -79,7 +79,7 @@ async fn a_newer_database_is_refused(f: Fixture) {
     let error = refused_to_open(&f).await;
     assert_eq!(
         error.to_string(),
-        "database is newer than this server. version: 26 known: 4"
+        "database is newer than this server. version: 26 known: 5"
     );
 }
 

@@ -11,6 +11,8 @@ use super::{Target, answered, attempts, call, failed, finish_one, new_id};
 
 contract!(
     every_filter_finds_what_it_names,
+    a_page_that_took_long_says_where_it_ended,
+    a_time_is_found_whatever_clocks_show,
     a_sync_call_is_recorded_once,
     waiting_running_and_dead_calls_are_counted,
 );
@@ -179,6 +181,61 @@ async fn every_filter_finds_what_it_names(f: Fixture) {
         let expected: Vec<_> = all.iter().filter(|call| shown(&filter, call)).collect();
         let pages = all_pages!(3, |page| f.store.calls(&filter, &page));
         assert_eq!(pages.iter().collect::<Vec<_>>(), expected, "{filter:?}");
+    }
+}
+
+/// Of two filters that find many calls each, and one together.
+async fn a_page_that_took_long_says_where_it_ended(f: Fixture) {
+    let targets = [Target::new(&f, "a").await, Target::new(&f, "b").await];
+    let both = sync_record(&targets[0], CallState::Success);
+    let mut calls = vec![both.clone()];
+    for _ in 0..700 {
+        let untagged = CallRecord {
+            tags: BTreeMap::new(),
+            ..sync_record(&targets[0], CallState::Success)
+        };
+        calls.extend([untagged, sync_record(&targets[1], CallState::Success)]);
+    }
+    f.store.record(calls).await.expect("recorded");
+    let filter = CallFilter {
+        fn_id: Some(targets[0].func.id.clone()),
+        tag: Some(("k".to_owned(), "v".to_owned())),
+        ..CallFilter::default()
+    };
+    let first = super::super::page(None, 30);
+    let first = f.store.calls(&filter, &first).await.expect("a page");
+    assert_eq!(first.items, []);
+    let next = super::super::page(first.next_cursor.as_deref(), 30);
+    let last = f.store.calls(&filter, &next).await.expect("a page");
+    assert_eq!((last.items, last.next_cursor), (vec![both], None));
+    let of_another_app = CallFilter {
+        app_id: Some(targets[1].func.app_id.clone()),
+        tag: None,
+        ..filter
+    };
+    let page = super::super::page(None, 30);
+    let none = f.store.calls(&of_another_app, &page).await.expect("a page");
+    assert_eq!((none.items, none.next_cursor), (Vec::new(), None));
+}
+
+/// The clock of the node where the call came in is an hour off.
+async fn a_time_is_found_whatever_clocks_show(f: Fixture) {
+    let target = Target::new(&f, "a").await;
+    let hour = 3600 * 1000;
+    for off in [-hour, 0, hour] {
+        let mut record = sync_record(&target, CallState::Success);
+        record.created_at = Timestamp::from_unix_millis(record.created_at.unix_millis() + off);
+        let id = record.id.clone();
+        f.store.record(vec![record]).await.expect("recorded");
+        let kept = call(&f, &id).await.created_at.unix_millis();
+        let filter = CallFilter {
+            from: Some(Timestamp::from_unix_millis(kept - 1)),
+            to: Some(Timestamp::from_unix_millis(kept + 1)),
+            ..CallFilter::default()
+        };
+        let page = super::super::page(None, 30);
+        let found = f.store.calls(&filter, &page).await.expect("a page").items;
+        assert!(found.iter().any(|call| call.id == id), "{off}: {found:?}");
     }
 }
 

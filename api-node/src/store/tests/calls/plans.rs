@@ -1,6 +1,6 @@
 //! Calls stay fast when there are many: what is looked for again and again is a range of an index.
 
-use domain::{AppId, CallKind, CallState, FnId};
+use domain::{AppId, CallKind, CallState, DeadReason, FnId, Timestamp};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::super::super::CallFilter;
@@ -55,37 +55,76 @@ fn fill(numbers: &str) -> String {
 
 /// The statements of reconcilers, and those of lists with each filter.
 fn statements(postgres: bool) -> Vec<Statement> {
+    let of_app = |filter: CallFilter| CallFilter {
+        app_id: Some(AppId::from("app3")),
+        ..filter
+    };
+    let of_fn = |filter: CallFilter| CallFilter {
+        fn_id: Some(FnId::from("fn3")),
+        ..filter
+    };
+    let dead = || CallFilter {
+        states: vec![CallState::Dead],
+        ..CallFilter::default()
+    };
+    let poisoned = || CallFilter {
+        reason: Some(DeadReason::Poison),
+        ..CallFilter::default()
+    };
+    let at = |path: String| CallFilter {
+        path: Some(path),
+        ..CallFilter::default()
+    };
+    let tagged = || CallFilter {
+        tag: Some(("k".to_owned(), "v7".to_owned())),
+        ..CallFilter::default()
+    };
+    let within = |filter: CallFilter| CallFilter {
+        from: Some(Timestamp::from_unix_millis(5000)),
+        to: Some(Timestamp::from_unix_millis(6000)),
+        ..filter
+    };
     let filters = [
         CallFilter::default(),
-        CallFilter {
-            app_id: Some(AppId::from("app3")),
-            ..CallFilter::default()
-        },
-        CallFilter {
-            fn_id: Some(FnId::from("fn3")),
-            ..CallFilter::default()
-        },
-        CallFilter {
-            fn_id: Some(FnId::from("fn3")),
-            states: vec![CallState::Dead],
-            ..CallFilter::default()
-        },
+        within(CallFilter::default()),
+        of_app(CallFilter::default()),
+        of_fn(CallFilter::default()),
+        of_app(of_fn(CallFilter::default())),
+        within(of_fn(CallFilter::default())),
+        of_fn(dead()),
+        of_app(dead()),
+        within(dead()),
         CallFilter {
             states: vec![CallState::Running, CallState::Dead],
             kind: Some(CallKind::Async),
             ..CallFilter::default()
         },
+        poisoned(),
+        of_fn(poisoned()),
+        of_app(poisoned()),
+        at("/7".to_owned()),
+        at("/7".repeat(200)),
+        of_fn(at("/7".to_owned())),
         CallFilter {
             path: Some("/7".to_owned()),
-            ..CallFilter::default()
+            ..dead()
+        },
+        tagged(),
+        within(tagged()),
+        of_app(tagged()),
+        of_fn(tagged()),
+        CallFilter {
+            tag: tagged().tag,
+            ..dead()
         },
         CallFilter {
-            tag: Some(("k".to_owned(), "v7".to_owned())),
-            ..CallFilter::default()
+            tag: tagged().tag,
+            path: Some("/7".to_owned()),
+            ..of_fn(poisoned())
         },
     ];
     let mut all = plans::reconcilers(postgres);
-    all.extend(filters.iter().map(plans::list));
+    all.extend(filters.iter().flat_map(plans::list));
     all
 }
 

@@ -20,6 +20,8 @@ impl CallPlane for Calls {
     }
 
     async fn record(&self, calls: Vec<CallRecord>) -> Result<(), ApiError> {
+        // They will have to be deleted.
+        self.0.activity.note();
         in_time(self.0.store.record(calls)).await
     }
 

@@ -30,8 +30,9 @@ const BREATH: Duration = Duration::from_millis(10);
 const LONGEST_CALL: Duration = Duration::from_secs(29 * 24 * 3600);
 /// A call for which nobody has room is rung for so often at least: its message may be lost, too.
 const LONGEST_SILENCE: Duration = Duration::from_secs(15 * 60);
-/// Logs are deleted in parts of so many, each within the time that a store of logs takes at most.
-const LOGS_AT_ONCE: usize = 32;
+/// Of what is old enough, so much is deleted at once: a few thousand calls can be over each second, and
+/// whoever writes to a file waits meanwhile.
+const RETIRE_LIMIT: u32 = 512;
 /// Logs of calls that are unknown are looked for so often.
 const PRUNE_LIMIT: usize = 256;
 
@@ -231,20 +232,22 @@ pub(super) struct Retire {
 #[async_trait]
 impl Job for Retire {
     const NAME: &'static str = "retention";
-    const EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+    /// Often where there are calls: a little each time, instead of much at once.
+    const EVERY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
-        let rows = self.store.retire(self.retention, LIMIT).await?;
+        let rows = self.store.retire(self.retention, RETIRE_LIMIT).await?;
         self.metrics.retired.add(rows);
-        Ok(is_full(rows) | self.retire_logs().await?)
+        let more_logs = self.retire_logs().await?;
+        Ok(rows >= u64::from(RETIRE_LIMIT) || more_logs)
     }
 }
 
 impl Retire {
     /// Deletes logs; whether there may be more. A store of logs that fails has them to delete again.
     async fn retire_logs(&self) -> Result<bool, ApiError> {
-        let old = self.store.old_logs(self.retention, LIMIT).await?;
-        for part in old.chunks(LOGS_AT_ONCE) {
+        let old = self.store.old_logs(self.retention, RETIRE_LIMIT).await?;
+        for part in old.chunks(self.logs.deletes_at_once()) {
             let ids: Vec<CallId> = part.iter().map(|over| over.call_id.clone()).collect();
             self.logs.delete(&ids).await?;
             self.metrics.retired.add(count(ids.len()));
@@ -252,7 +255,7 @@ impl Retire {
                 self.store.logs_are_gone(last).await?;
             }
         }
-        Ok(is_full(count(old.len())))
+        Ok(count(old.len()) >= u64::from(RETIRE_LIMIT))
     }
 }
 

@@ -118,6 +118,10 @@ impl LogStore for CallLogs {
         in_time(self.parts.delete_parts(&ids)).await
     }
 
+    fn deletes_at_once(&self) -> usize {
+        self.parts.deletes_at_once()
+    }
+
     async fn prune(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError> {
         in_time(self.parts.prune_parts(unix_millis, limit)).await
     }

@@ -124,6 +124,10 @@ impl LogParts for GatheredParts {
         self.parts.delete_parts(ids).await
     }
 
+    fn deletes_at_once(&self) -> usize {
+        self.parts.deletes_at_once()
+    }
+
     async fn prune_parts(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError> {
         self.parts.prune_parts(unix_millis, limit).await
     }

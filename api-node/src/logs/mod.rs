@@ -66,6 +66,9 @@ pub trait LogStore: Send + Sync + 'static {
     /// Deletes the logs of calls; those that have none do no harm.
     async fn delete(&self, ids: &[CallId]) -> Result<(), ApiError>;
 
+    /// The logs of how many calls [`LogStore::delete`] deletes well within its time.
+    fn deletes_at_once(&self) -> usize;
+
     /// Deletes logs of calls that were made before `unix_millis`, whether or not anything else is
     /// known of these calls, at most about `limit` of them; returns how many.
     ///

@@ -62,6 +62,11 @@ pub trait LogParts: Send + Sync + 'static {
     /// Deletes all parts of these calls.
     async fn delete_parts(&self, ids: &[CallId]) -> Result<(), ApiError>;
 
+    /// Parts of how many calls are deleted at once, well within the time that an operation may take.
+    fn deletes_at_once(&self) -> usize {
+        32
+    }
+
     /// Deletes parts of calls that were made before `unix_millis`, of at most about `limit` calls;
     /// returns of how many.
     async fn prune_parts(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError>;

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use domain::{ApiError, CallId, IdSource};
 
-use super::session::{Arg, Database, Session};
+use super::calls::batch::{self, batch, of_ids};
+use super::session::{Arg, Database, Session, Sql};
 use super::sql_store::SqlStore;
 use crate::logs::{LogParts, Part, PartKey};
 
@@ -16,7 +17,9 @@ const LIST: &str = "SELECT epoch, start, CAST(octet_length(data) AS BIGINT) FROM
     WHERE call_id = $1";
 const GET: &str = "SELECT epoch, start, data FROM call_logs WHERE call_id = $1 \
     AND (epoch, start) >= ($2, $3) AND (epoch, start) <= ($4, $5) ORDER BY epoch, start";
-const DELETE: &str = "DELETE FROM call_logs WHERE call_id = $1";
+pub(super) const DELETE: Sql = of_ids!("DELETE FROM call_logs", "call_id", "");
+/// A statement deletes of all of them, in an instant.
+const DELETES_AT_ONCE: usize = 1024;
 /// The ids of calls are read in their order from the primary key.
 const OLD: &str = "SELECT DISTINCT call_id FROM call_logs WHERE call_id < $1 \
     ORDER BY call_id LIMIT $2";
@@ -83,12 +86,15 @@ impl<D: Database> LogParts for SqlStore<D> {
     async fn delete_parts(&self, ids: &[CallId]) -> Result<(), ApiError> {
         self.run(|| async {
             let mut tx = self.database.begin().await?;
-            for id in ids {
-                tx.execute(DELETE, &[Arg::Text(id.as_str())]).await?;
-            }
+            let ids = batch::ids(ids.iter().map(CallId::as_str));
+            tx.dialect_execute(DELETE, &[Arg::Text(&ids)]).await?;
             Ok(self.commit(tx, Vec::new()).await?)
         })
         .await
+    }
+
+    fn deletes_at_once(&self) -> usize {
+        DELETES_AT_ONCE
     }
 
     async fn prune_parts(&self, unix_millis: u64, limit: usize) -> Result<usize, ApiError> {

@@ -29,7 +29,7 @@ macro_rules! batch {
         }
     };
 }
-pub(super) use batch;
+pub(in super::super) use batch;
 
 /// A statement on the rows whose ids come in a table `batch` that has no other column: what stands
 /// before and behind that condition, behind it in the words of each database if they differ.
@@ -49,7 +49,7 @@ macro_rules! of_ids {
             concat!($postgres_head, " WHERE ", $column, " = ANY(ARRAY(SELECT id FROM batch)) ", $postgres))
     };
 }
-pub(super) use of_ids;
+pub(in super::super) use of_ids;
 
 /// The document for a statement made by `batch!`.
 pub(super) fn rows<T: Serialize>(rows: impl IntoIterator<Item = T>) -> String {
@@ -64,7 +64,7 @@ pub(super) struct Id<'a> {
 }
 
 /// The document that names these calls, in their order.
-pub(super) fn ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
+pub(in super::super) fn ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> String {
     rows(ids.into_iter().map(|id| Id { id: Text(id) }))
 }
 

@@ -2,7 +2,7 @@
 //! [`domain::call::machine`].
 
 mod accept;
-mod batch;
+pub(super) mod batch;
 mod callbacks;
 mod claim;
 mod created;

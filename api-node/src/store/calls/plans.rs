@@ -64,6 +64,7 @@ pub(in super::super) fn batches() -> Vec<Statement> {
         redrive::SUCCEED,
         results::REQUESTS,
         retire::USED_REQUESTS,
+        super::super::call_logs::DELETE,
     ];
     let all = all.iter().chain(&retire::PARTS).chain(&retire::REST);
     let statements = all.map(|sql| Statement {

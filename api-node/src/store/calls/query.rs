@@ -9,7 +9,7 @@ use super::rows::call_columns;
 use super::walk::{self, Walk};
 
 /// So many calls are looked at for one page at most, if more than one index has to be believed.
-pub(super) const REACH: usize = 500;
+pub(super) const REACH: usize = 250;
 
 /// A value of a parameter.
 enum Value {

@@ -16,6 +16,7 @@ use tokio::process::Command;
 
 use crate::plan::{FUNCTION, Plan};
 use crate::report::{Bar, Report, Row};
+use crate::sql::Sql;
 use crate::statistics::{median, percentile};
 use crate::targets::SETTINGS;
 use crate::tell;
@@ -186,42 +187,7 @@ async fn waits(plan: &Plan, echo: &Deployed, sql: &Sql<'_>) -> anyhow::Result<Ve
     Ok(waits)
 }
 
-/// The database, asked by its own tools.
-struct Sql<'a> {
-    postgres: &'a Postgres,
-    database: &'a str,
-}
-
 impl Sql<'_> {
-    async fn run(&self, statement: &str) -> anyhow::Result<String> {
-        let output = Command::new(self.postgres.binaries().join("psql"))
-            .args([
-                "-qAt",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                self.database,
-                "-c",
-                statement,
-            ])
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .context("psql cannot be started")?;
-        ensure!(
-            output.status.success(),
-            "{statement}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-
-    async fn number(&self, statement: &str) -> anyhow::Result<f64> {
-        let said = self.run(statement).await?;
-        said.parse()
-            .with_context(|| format!("{statement}: {said:?}"))
-    }
-
     /// Single rows, each committed, by so many clients as send calls.
     async fn inserts_per_second(&self, seconds: u64) -> anyhow::Result<f64> {
         let directory = tempfile::tempdir()?;

@@ -23,8 +23,10 @@ mod open_loop;
 mod overload;
 mod plan;
 mod proxy;
+mod records;
 mod report;
 mod rounds;
+mod sql;
 mod statistics;
 mod targets;
 mod throughput;
@@ -89,19 +91,12 @@ fn tell(what: impl std::fmt::Display) {
 }
 
 async fn run(plan: &Plan) -> anyhow::Result<()> {
-    tell("building what is measured");
-    let image = functions::image(plan::FUNCTION);
     let mut report = Report::new(machine::facts());
-
-    if plan.has(Part::Memory) {
-        memory::measure(plan, &image, &mut report).await?;
+    if plan.has_records() {
+        records::measure(plan, &mut report).await?;
     }
-    hot(plan, &image, &mut report).await?;
-    if plan.has(Part::Overload) {
-        overload::measure(plan, &mut report).await?;
-    }
-    if plan.has(Part::Durable) {
-        durable::measure(plan, &mut report).await?;
+    if !plan.only_records() {
+        calls(plan, &mut report).await?;
     }
 
     println!("{}", report.markdown());
@@ -116,6 +111,23 @@ async fn run(plan: &Plan) -> anyhow::Result<()> {
             plan,
         )?;
         tell("docs/performance.md is written");
+    }
+    Ok(())
+}
+
+/// Everything that is measured by calls of a function.
+async fn calls(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    tell("building what is measured");
+    let image = functions::image(plan::FUNCTION);
+    if plan.has(Part::Memory) {
+        memory::measure(plan, &image, report).await?;
+    }
+    hot(plan, &image, report).await?;
+    if plan.has(Part::Overload) {
+        overload::measure(plan, report).await?;
+    }
+    if plan.has(Part::Durable) {
+        durable::measure(plan, report).await?;
     }
     Ok(())
 }

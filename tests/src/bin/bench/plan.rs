@@ -31,7 +31,13 @@ pub(crate) struct Plan {
     /// Idle containers whose memory in the server is measured.
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) idle_containers: u32,
-    /// Only these parts.
+    /// Records of calls of the part `records`.
+    #[arg(long, default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(100_000..))]
+    pub(crate) records: u64,
+    /// Requests of each list of that part.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) lists: u32,
+    /// Only these parts; all but `records` when absent.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) only: Vec<Part>,
     /// Write `docs/performance.md`.
@@ -97,12 +103,24 @@ pub(crate) enum Part {
     Overload,
     /// P8, P9, P10.
     Durable,
+    /// Lists of many calls, and retention: about ten minutes and 15 GB.
+    Records,
 }
 
 impl Plan {
     /// Whether a part is wanted.
     pub(crate) fn has(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// Whether the part that is not among all parts is wanted.
+    pub(crate) fn has_records(&self) -> bool {
+        self.only.contains(&Part::Records)
+    }
+
+    /// Whether nothing else is.
+    pub(crate) fn only_records(&self) -> bool {
+        self.only == [Part::Records]
     }
 
     /// Whether one of these is wanted.

@@ -189,7 +189,7 @@ async fn a_page_that_took_long_says_where_it_ended(f: Fixture) {
     let targets = [Target::new(&f, "a").await, Target::new(&f, "b").await];
     let both = sync_record(&targets[0], CallState::Success);
     let mut calls = vec![both.clone()];
-    for _ in 0..700 {
+    for _ in 0..300 {
         let untagged = CallRecord {
             tags: BTreeMap::new(),
             ..sync_record(&targets[0], CallState::Success)

@@ -46,8 +46,8 @@ impl CallAccount {
         self
     }
 
-    /// The call failed before its execution started. Gives the error back.
-    pub(super) fn failed(mut self, error: ApiError) -> ApiError {
+    /// The call failed before its execution started.
+    pub(super) fn failed(mut self, error: &ApiError) {
         self.leave_stage();
         match error.code() {
             ErrorCode::ServerBusy => self.metrics.server_busy.inc(),
@@ -56,7 +56,6 @@ impl CallAccount {
             }
             _ => self.metrics.errors.inc(),
         }
-        error
     }
 
     /// The execution is over.

@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::ending::{Ending, LAST_WORDS};
 use super::function::Function;
 use super::launcher::NoResources;
+use super::refusal::Refusal;
 use super::slot::{ColdStart, HotContainer, HotSlot};
 use super::slot_queue::{Offered, Slot as _, WaiterId};
 use super::state::StateTracker;
@@ -42,7 +43,9 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
     let mut state = StateTracker::new(function.metrics.clone());
     let token = match launcher::acquire_resources(&shared, &function).await {
         Ok(token) => token,
-        Err(NoResources::Refused(error)) => return give_up(&shared, &function, waiter, error),
+        Err(NoResources::Refused(error)) => {
+            return give_up(&shared, &function, waiter, error.into());
+        }
         // Whoever watches the waiting calls launches again, behind the others.
         Err(NoResources::LeftToOthers) => {
             function.launch_failed();
@@ -57,26 +60,27 @@ pub(super) async fn run(shared: Arc<Shared>, function: Arc<Function>, waiter: Wa
             function.launched(cold_start.create + cold_start.init);
             supervise(&shared, &function, waiter, started, state).await;
         }
-        Err(error) => {
+        Err(refusal) => {
             let spec = &function.target.spec;
-            info!(fn_id = %spec.fn_id, app_id = %spec.app_id, image = %spec.image, error = ?error, "container did not start");
-            give_up(&shared, &function, waiter, error);
+            info!(fn_id = %spec.fn_id, app_id = %spec.app_id, image = %spec.image, error = ?refusal.error, "container did not start");
+            give_up(&shared, &function, waiter, refusal);
         }
     }
 }
 
-/// The launch came to nothing. The call that caused it hears why; others that wait get another. An
+/// The launch came to nothing. The call that caused it hears why, and gets
+/// what was printed; others that wait get another. An
 /// image that cannot be had is one for all of them: they would wait for it in turns.
-fn give_up(shared: &Arc<Shared>, function: &Arc<Function>, waiter: WaiterId, error: ApiError) {
+fn give_up(shared: &Arc<Shared>, function: &Arc<Function>, waiter: WaiterId, refusal: Refusal) {
     function.launch_failed();
     let for_all = matches!(
-        error.code(),
+        refusal.error.code(),
         ErrorCode::ImagePullTimeout | ErrorCode::ImagePullFailed | ErrorCode::ImageHasVolume
     );
     if for_all && !function.has_containers() {
-        function.queue.fail_all(&error);
+        function.queue.fail_all(&refusal.error);
     } else {
-        function.queue.fail(waiter, error);
+        function.queue.fail(waiter, refusal);
     }
     launcher::launch(shared, function);
 }
@@ -92,7 +96,7 @@ struct Started {
 }
 
 /// Starts a container. When that fails, everything is gone before the resources are given back.
-async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Started, ApiError> {
+async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Started, Refusal> {
     let began = Instant::now();
     let mut directory = SocketDir::create(&shared.socket_dirs)?;
     let prepare = began.elapsed();
@@ -102,7 +106,7 @@ async fn start(shared: &Shared, function: &Function, token: Token) -> Result<Sta
         Ok(up) => up,
         Err(error) => {
             directory.remove().await;
-            return Err(error);
+            return Err(Refusal { error, log });
         }
     };
     cold_start.prepare = prepare;

@@ -9,7 +9,6 @@ use nodekit::exchange::{CallRequest, CallResult};
 
 use super::account::CallAccount;
 use super::ending::Ending;
-use super::slot_queue::Class;
 use super::{Agent, Prepared, Wish};
 use crate::call_log::ContainerLog;
 use crate::driver::Exit;
@@ -20,7 +19,8 @@ impl Agent {
     /// of the call. If it refuses, or the future is dropped before it has answered, the container is
     /// as it was, and ready for other calls.
     ///
-    /// From the moment that the call is sent, `witness` tells of its container.
+    /// From the moment that the call is sent, `witness` tells of its container; or else of the one that
+    /// was started for it and did not come up.
     ///
     /// # Errors
     /// Those of [`Agent::submit`], and those of `fence`.
@@ -39,10 +39,19 @@ impl Agent {
         let mut account = CallAccount::new(&shared.metrics, session.clone());
         loop {
             let wish = Wish {
-                class: Class::Background,
+                lease: Some(lease),
                 ..Wish::of(&call)
             };
-            let (prepared, running) = self.prepare(wish, account).await?;
+            let (prepared, running) = match self.prepare(wish, account).await {
+                Ok(found) => found,
+                Err(refusal) => {
+                    *witness = refusal.log.map(|log| Witness {
+                        ending: None,
+                        log: Some(log),
+                    });
+                    return Err(refusal.error);
+                }
+            };
             let log = prepared.slot.container.log.clone();
             let waiting = Waiting(Some(prepared));
             let settled = async {
@@ -60,7 +69,7 @@ impl Agent {
             };
             let container = &prepared.slot.container;
             *witness = Some(Witness {
-                ending: container.ending.clone(),
+                ending: Some(container.ending.clone()),
                 log: container.log.clone(),
             });
             let log = Some(lease.clone());
@@ -75,7 +84,8 @@ impl Agent {
 /// Tells of the container of a call, without keeping it.
 #[derive(Debug)]
 pub(crate) struct Witness {
-    ending: Ending,
+    /// None of a container that has not come up.
+    ending: Option<Ending>,
     log: Option<Arc<ContainerLog>>,
 }
 
@@ -83,7 +93,7 @@ impl Witness {
     /// How the function ended by itself; nothing if it did not. To be asked when a call has lost its
     /// connection.
     pub(crate) async fn exit(&self) -> Option<Exit> {
-        self.ending.exit().await
+        self.ending.as_ref()?.exit().await
     }
 
     /// Its log, if that is kept.

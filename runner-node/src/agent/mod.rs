@@ -14,6 +14,7 @@ mod function;
 mod launch_policy;
 mod launcher;
 mod mark;
+mod refusal;
 mod settings;
 mod slot;
 mod slot_queue;
@@ -37,6 +38,7 @@ use tracing::{debug, info, warn};
 use self::account::CallAccount;
 use self::feed::Feed;
 use self::function::Function;
+use self::refusal::Refusal;
 use self::slot::{ColdStart, HotSlot};
 use self::slot_queue::{Acquired, Class};
 use crate::call_log::CallLogs;
@@ -286,15 +288,18 @@ impl Agent {
         &self,
         wish: Wish<'_>,
         account: CallAccount,
-    ) -> Result<(Prepared, CallAccount), ApiError> {
+    ) -> Result<(Prepared, CallAccount), Refusal> {
         match self.find_container(wish).await {
             Ok(prepared) => Ok((prepared, account.started())),
-            Err(error) => Err(account.failed(error)),
+            Err(refusal) => {
+                account.failed(&refusal.error);
+                Err(refusal)
+            }
         }
     }
 
     /// Finds a container for a call and wakes it.
-    async fn find_container(&self, call: Wish<'_>) -> Result<Prepared, ApiError> {
+    async fn find_container(&self, call: Wish<'_>) -> Result<Prepared, Refusal> {
         let shared = &self.shared;
         if shared.closing.is_cancelled() {
             return Err(ErrorCode::ServerBusy.into());
@@ -304,12 +309,12 @@ impl Agent {
         }
         loop {
             let function = shared.function(call.target);
-            let mut slot = match function.queue.acquire(call.class) {
+            let mut slot = match function.queue.acquire(call.class()) {
                 Acquired::Slot(slot) => slot,
                 Acquired::Wait(ticket) => {
                     launcher::call_waits(shared, &function);
                     tokio::select! {
-                        slot = ticket => slot?,
+                        slot = ticket => slot.map_err(|refusal| refusal.belongs_to(self.log_of(call)))?,
                         () = until(call.wait_deadline) => return Err(ErrorCode::ServerBusy.into()),
                         () = shared.closing.cancelled() => return Err(ErrorCode::ServerBusy.into()),
                     }
@@ -351,6 +356,12 @@ impl Agent {
         }
     }
 
+    /// The log of a call; none if it is not kept.
+    fn log_of(&self, call: Wish<'_>) -> Option<LeaseRef> {
+        let sync = || self.shared.logs.as_ref()?.sync_call(call.id);
+        call.lease.cloned().or_else(sync)
+    }
+
     /// Executes a call. If its container has died while it was idle, the call has not been seen by
     /// anybody, and looks for another container within the time that it may wait.
     async fn run(
@@ -363,8 +374,7 @@ impl Agent {
         let shared = &self.shared;
         let session = shared.calls.token();
         loop {
-            let log = shared.logs.as_ref();
-            let log = log.and_then(|logs| logs.sync_call(&call.id));
+            let log = self.log_of(Wish::of(&call));
             if let Some(response) = self.execute(prepared, &mut call, log, account).await? {
                 return Ok(response);
             }
@@ -557,7 +567,8 @@ impl Agent {
 /// What a call wants, apart from its body, which cannot be shared between threads.
 #[derive(Clone, Copy)]
 struct Wish<'a> {
-    class: Class,
+    /// Of a call that no client waits for.
+    lease: Option<&'a LeaseRef>,
     id: &'a CallId,
     target: &'a Arc<Target>,
     arrived: Instant,
@@ -567,11 +578,18 @@ struct Wish<'a> {
 impl<'a> Wish<'a> {
     fn of(call: &'a CallRequest) -> Self {
         Self {
-            class: Class::Foreground,
+            lease: None,
             id: &call.id,
             target: &call.target,
             arrived: call.arrived,
             wait_deadline: call.wait_deadline,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self.lease {
+            None => Class::Foreground,
+            Some(_) => Class::Background,
         }
     }
 }

@@ -15,6 +15,7 @@ use domain::{ApiError, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::mark::Mark;
+use super::refusal::Refusal;
 
 /// Names a waiting call within its queue. Lower numbers are served first: calls in the order in
 /// which they came, and after all of them those of [`Class::Background`].
@@ -79,7 +80,7 @@ struct State<S> {
 
 #[derive(Debug)]
 struct Waiter<S> {
-    hand_over: oneshot::Sender<Result<S, ApiError>>,
+    hand_over: oneshot::Sender<Result<S, Refusal>>,
     /// Whether a container is being started on behalf of this call.
     starting: bool,
 }
@@ -273,12 +274,12 @@ impl<S: Slot> SlotQueue<S> {
 
     /// Tells a waiting call that the container which was started for it failed. Whoever was served
     /// in the meantime does not hear of it.
-    pub(super) fn fail(&self, id: WaiterId, error: ApiError) {
+    pub(super) fn fail(&self, id: WaiterId, refusal: Refusal) {
         let waiter = self.lock().waiters.remove(&id);
         if let Some(waiter) = waiter {
             self.mark().touch();
-            // The call may have gone away in this instant: then nobody wants the error.
-            let _ = waiter.hand_over.send(Err(error));
+            // The call may have gone away in this instant: then nobody wants to know.
+            let _ = waiter.hand_over.send(Err(refusal));
         }
     }
 
@@ -287,7 +288,7 @@ impl<S: Slot> SlotQueue<S> {
         let waiters = std::mem::take(&mut self.lock().waiters);
         self.mark().touch();
         for waiter in waiters.into_values() {
-            let _ = waiter.hand_over.send(Err(error.clone()));
+            let _ = waiter.hand_over.send(Err(error.clone().into()));
         }
     }
 
@@ -323,12 +324,12 @@ impl<S: Slot> SlotQueue<S> {
 #[derive(Debug)]
 pub(super) struct Ticket<S: Slot> {
     id: WaiterId,
-    receiver: oneshot::Receiver<Result<S, ApiError>>,
+    receiver: oneshot::Receiver<Result<S, Refusal>>,
     queue: SlotQueue<S>,
 }
 
 impl<S: Slot> Future for Ticket<S> {
-    type Output = Result<S, ApiError>;
+    type Output = Result<S, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.receiver).poll(cx).map(|received| {
@@ -439,7 +440,7 @@ mod tests {
         }
     }
 
-    fn poll(ticket: &mut Ticket<TestSlot>) -> Option<Result<TestSlot, ApiError>> {
+    fn poll(ticket: &mut Ticket<TestSlot>) -> Option<Result<TestSlot, Refusal>> {
         match Pin::new(ticket).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Some(result),
             Poll::Pending => None,
@@ -508,7 +509,7 @@ mod tests {
         assert_eq!(queue.start_for_oldest(), None);
         queue.fail(1, ErrorCode::ContainerInitFailed.into());
         let error = poll(&mut second).expect("told").expect_err("an error");
-        assert_eq!(error.code(), ErrorCode::ContainerInitFailed);
+        assert_eq!(error.error.code(), ErrorCode::ContainerInitFailed);
         queue.offer(slots.make(1, 0));
         poll(&mut first).expect("served").expect("a slot");
         queue.fail(0, ErrorCode::ContainerInitFailed.into());
@@ -591,7 +592,7 @@ mod tests {
         assert!(!queue.close_if_unused());
         queue.close();
         let error = poll(&mut waiting).expect("told").expect_err("refused");
-        assert_eq!(error.code(), ErrorCode::ServerBusy);
+        assert_eq!(error.error.code(), ErrorCode::ServerBusy);
     }
 
     #[derive(Debug, Clone)]

@@ -6,7 +6,8 @@
 //! each other without a pause, or the engine is slow, lines may be told of the next call; none are
 //! lost, and none are told of a call before their own. A durable call leaves the one before it a
 //! moment ([`ContainerLog::settled`]). What a container prints long after its last call belongs to
-//! nobody, and what it prints while it starts belongs to its first call.
+//! nobody, and what it prints while it starts belongs to its first call, or, if it does not come up, to
+//! the call that it was started for.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ use crate::driver::Output;
 const LINGER: Duration = Duration::from_secs(10);
 /// Output is a little later than the answer, usually.
 const LATE: Duration = Duration::from_millis(2);
-/// The most that is kept of what a container prints before its first call.
-const MAX_EARLY: usize = 64 << 10;
+/// The most that is kept of what a container prints before its first call, and not more than of a call.
+const MAX_EARLY: u64 = 1 << 20;
 
 /// The log of one container. One lock, which nobody else waits for, is all that a call pays for it.
 #[derive(Debug)]
@@ -159,7 +160,9 @@ impl Output for ContainerLog {
         let state = &mut *state;
         state.printed = true;
         if state.calls == 0 {
-            let room = MAX_EARLY - state.early.len();
+            // One byte more tells that there was more.
+            let most = self.max_bytes.min(MAX_EARLY) as usize + 1;
+            let room = most - state.early.len();
             state.early.extend_from_slice(&data[..data.len().min(room)]);
             return;
         }

@@ -171,6 +171,18 @@ pub(crate) async fn the_exit_status_is_told_to_all_and_again(bench: &impl Bench)
     }
 }
 
+pub(crate) async fn what_was_printed_has_been_told_when_the_container_is_gone(bench: &impl Bench) {
+    let mut spec = bench.spec(Behaviour::Print);
+    let printed = Arc::<Printed>::default();
+    spec.output = Some(printed.clone());
+    prepare(bench, &spec).await;
+    let container = bench.driver().create(spec).await.expect("created");
+    container.start().await.expect("started");
+    container.wait().await;
+    container.remove().await;
+    assert_eq!(printed.text().len(), PRINTED.concat().len());
+}
+
 pub(crate) async fn all_that_is_printed_is_told(bench: &impl Bench) {
     let mut spec = bench.spec(Behaviour::Print);
     let printed = Arc::<Printed>::default();
@@ -291,6 +303,7 @@ macro_rules! contract_tests {
             a_created_container_stands_still_until_it_is_started
             the_exit_status_is_told_to_all_and_again
             all_that_is_printed_is_told
+            what_was_printed_has_been_told_when_the_container_is_gone
             an_exhausted_memory_limit_is_told
             a_frozen_container_stands_still_and_goes_on
             removal_works_frozen_or_not_and_twice

@@ -127,7 +127,8 @@ pub trait Container: Send + Sync + 'static {
     fn take_stats(&self) -> Vec<StatSample>;
 
     /// Kills it, frozen or not, and removes it with its volumes. Idempotent. Tries until it is
-    /// gone, through an engine that is away for a while.
+    /// gone, through an engine that is away for a while. All that it has printed has been passed on then,
+    /// unless the engine keeps it for long.
     async fn remove(&self);
 }
 

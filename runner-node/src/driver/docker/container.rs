@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::query_parameters::StartContainerOptions;
 use domain::{ApiError, ErrorCode};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::error::EngineError;
@@ -19,6 +22,9 @@ use crate::driver::{Container, Exit, Owner, StatSample};
 
 /// What the engine says when the log driver of a container cannot be set up.
 const NO_LOG_DRIVER: &str = "failed to initialize logging driver";
+
+/// How long the output of a container that is gone may take to its end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The handle of a container. The container goes when it is dropped.
 pub(super) struct DockerContainer(Arc<Inner>);
@@ -34,6 +40,8 @@ struct Inner {
     samples: Arc<SampleBuffer>,
     /// What is given back when the container is gone.
     held: Mutex<Option<Held>>,
+    /// Passes on what it prints.
+    pump: Mutex<Option<JoinHandle<Option<()>>>>,
     /// Ends the tasks that read from the container.
     ending: CancellationToken,
     removal: OnceLock<watch::Receiver<bool>>,
@@ -92,6 +100,7 @@ impl DockerContainer {
             frozen: Frozen(AtomicU8::new(By::Nobody as u8)),
             samples: Arc::default(),
             held: Mutex::new(Some(held)),
+            pump: Mutex::default(),
             ending,
             removal: OnceLock::new(),
         }))
@@ -123,9 +132,9 @@ impl Inner {
                 let readers = self.readers.clone();
                 let pump = logs::pump(output, readers, self.owner.clone(), self.id.clone());
                 let ending = self.ending.clone();
-                self.shared
-                    .tasks
-                    .spawn(async move { ending.run_until_cancelled(pump).await });
+                let pump = async move { ending.run_until_cancelled(pump).await };
+                let pump = self.shared.tasks.spawn(pump);
+                *self.pump.lock().unwrap_or_else(PoisonError::into_inner) = Some(pump);
             }
             Err(error) => {
                 tracing::warn!(container_id = %self.id, %error, "container's output is not logged");
@@ -220,6 +229,14 @@ impl Inner {
             }
         });
         shared.abandon.run_until_cancelled(gone).await;
+        let pump = {
+            let mut pump = self.pump.lock().unwrap_or_else(PoisonError::into_inner);
+            pump.take()
+        };
+        if let Some(pump) = pump {
+            // Its last words are on their way.
+            let _ = timeout(LAST_WORDS, pump).await;
+        }
         self.ending.cancel();
         if self.exit.removed() {
             shared.engine.metrics().exit("ctx_canceled".to_owned());

@@ -10,7 +10,7 @@ mod metrics;
 mod open;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use async_trait::async_trait;
 use domain::ApiError;

@@ -20,9 +20,9 @@ contract!(
 );
 
 /// A server that answers with the statuses that it is given, and tells what it was sent.
-struct Receiver {
-    url: String,
-    posts: mpsc::Receiver<(HeaderMap, Value)>,
+pub(super) struct Receiver {
+    pub(super) url: String,
+    pub(super) posts: mpsc::Receiver<(HeaderMap, Value)>,
 }
 
 #[derive(Clone)]
@@ -42,7 +42,7 @@ async fn receive(State(served): State<Served>, headers: HeaderMap, body: Bytes) 
     StatusCode::from_u16(status.unwrap_or(204)).expect("a status")
 }
 
-async fn receiver(statuses: &[u16]) -> Receiver {
+pub(super) async fn receiver(statuses: &[u16]) -> Receiver {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (posts, received) = mpsc::channel(16);

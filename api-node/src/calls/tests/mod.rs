@@ -7,6 +7,7 @@ mod fairness;
 mod faults;
 mod life;
 mod nodes;
+mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

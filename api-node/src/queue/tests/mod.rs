@@ -3,7 +3,7 @@
 mod contract;
 mod outage;
 #[path = "../../../tests/support/rabbitmq.rs"]
-mod rabbitmq;
+pub(crate) mod rabbitmq;
 mod topology;
 
 use std::sync::Arc;

@@ -130,13 +130,13 @@ impl Fixture {
     }
 }
 
-async fn new_postgres_database() -> String {
+pub(crate) async fn new_postgres_database() -> String {
     tokio::task::spawn_blocking(|| Cluster::shared().create_database())
         .await
         .expect("a new database")
 }
 
-async fn run_sql(url: &str, sql: &str) {
+pub(crate) async fn run_sql(url: &str, sql: &str) {
     let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
     match url.strip_prefix("sqlite3://") {
         Some(path) => {
@@ -204,7 +204,7 @@ fn triggers_of(app: &App) -> TriggerFilter {
     }
 }
 
-fn page(cursor: Option<&str>, per_page: usize) -> PageRequest {
+pub(crate) fn page(cursor: Option<&str>, per_page: usize) -> PageRequest {
     PageRequest::from_query(cursor, Some(&per_page.to_string())).expect("a cursor of ours")
 }
 

@@ -1,0 +1,263 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE schema_migrations (version BIGINT NOT NULL PRIMARY KEY, dirty BOOLEAN NOT NULL);
+INSERT INTO schema_migrations VALUES(4,0);
+CREATE TABLE apps (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    config TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    syslog_url TEXT,
+    shape TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    CONSTRAINT apps_name_unique UNIQUE (name)
+) STRICT;
+INSERT INTO apps VALUES('00000000010000000004000000','shop','{}','{}',NULL,NULL,1,1);
+CREATE TABLE fns (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    app_id TEXT NOT NULL,
+    image TEXT NOT NULL,
+    memory INTEGER NOT NULL,
+    timeout INTEGER NOT NULL,
+    idle_timeout INTEGER NOT NULL,
+    config TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    shape TEXT,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    CONSTRAINT fns_name_unique UNIQUE (app_id, name),
+    -- What a trigger refers to, so that its function always belongs to its app.
+    CONSTRAINT fns_owner_unique UNIQUE (app_id, id),
+    CONSTRAINT fns_app_exists FOREIGN KEY (app_id) REFERENCES apps (id) ON DELETE CASCADE
+) STRICT;
+INSERT INTO fns VALUES('00000000010000000004000001','f','00000000010000000004000000','image:1',128,30,30,'{}','{}',NULL,1,1);
+CREATE TABLE triggers (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    app_id TEXT NOT NULL,
+    fn_id TEXT NOT NULL,
+    type TEXT NOT NULL,
+    source TEXT NOT NULL,
+    annotations TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    CONSTRAINT triggers_source_unique UNIQUE (app_id, type, source),
+    CONSTRAINT triggers_name_unique UNIQUE (app_id, fn_id, name),
+    CONSTRAINT triggers_fn_exists FOREIGN KEY (app_id, fn_id) REFERENCES fns (app_id, id) ON DELETE CASCADE
+) STRICT;
+CREATE TABLE runners (
+    id TEXT NOT NULL PRIMARY KEY,
+    -- The name in the certificate of who registered it; null where nodes speak no TLS.
+    owner TEXT,
+    address TEXT NOT NULL,
+    version TEXT NOT NULL,
+    draining INTEGER NOT NULL,
+    -- Since when it has this address: of two with one address, the newer one is there.
+    registered_at INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE lb_nodes (
+    address TEXT NOT NULL PRIMARY KEY
+) STRICT;
+CREATE TABLE calls (
+    id TEXT NOT NULL PRIMARY KEY,
+    app_id TEXT NOT NULL,
+    fn_id TEXT NOT NULL,
+    trigger_id TEXT,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT,
+    path TEXT NOT NULL,
+    method TEXT NOT NULL,
+    url TEXT NOT NULL,
+    image TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    tags TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    lease_losses INTEGER NOT NULL,
+    setbacks INTEGER NOT NULL,
+    backoff_ms INTEGER NOT NULL,
+    error TEXT,
+    origin_id TEXT,
+    -- The call that was made of it when it was redriven.
+    successor_id TEXT,
+    callback_url TEXT,
+    runner_id TEXT,
+    result_status INTEGER,
+    created_at INTEGER NOT NULL,
+    due_at INTEGER,
+    expires_at INTEGER,
+    -- When the last attempt that is over began; that of a running one is with the attempt.
+    started_at INTEGER,
+    completed_at INTEGER
+) STRICT;
+INSERT INTO calls VALUES('01M8HBB7F70400000000000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','success',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"answered"}',1,0,3,0,0,0,0,NULL,NULL,NULL,NULL,NULL,200,1795878657513,1795878657513,1795900257513,1795878657525,1795878657527);
+INSERT INTO calls VALUES('01M8HBB7FR0400000004000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','success',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"told"}',1,0,3,0,0,0,0,NULL,NULL,NULL,'http://127.0.0.1:9/done',NULL,200,1795878657528,1795878657528,1795900257528,1795878657532,1795878657533);
+INSERT INTO calls VALUES('01M8HBB7G10400000008000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','error',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"failed"}',1,1,1,0,0,0,0,'the function answered with status 500',NULL,NULL,NULL,NULL,500,1795878657566,1795878657566,1795900257566,1795878657622,1795878657624);
+INSERT INTO calls VALUES('01M8HBB7JT040000000C000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','timeout',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"late"}',1,1,1,0,0,0,0,'it failed',NULL,NULL,NULL,NULL,NULL,1795878657627,1795878657627,1795900257627,1795878657633,1795878657635);
+INSERT INTO calls VALUES('01M8HBB7K4040000000G000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','dead','permanent','/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"impossible"}',1,0,3,0,0,0,0,'it failed',NULL,NULL,NULL,NULL,NULL,1795878657637,1795878657637,1795900257637,1795878657643,1795878657645);
+INSERT INTO calls VALUES('01M8HBB7KJ040000000M000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','dead','retries_exhausted','/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"exhausted"}',2,2,2,0,0,0,1000,'the function answered with status 500',NULL,NULL,NULL,NULL,500,1795878657650,1795878658679,1795900257650,1795878658691,1795878658701);
+INSERT INTO calls VALUES('01M8HBB8MQ040000000R000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','cancelled',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"cancelled"}',0,0,3,0,0,0,0,NULL,NULL,NULL,NULL,NULL,NULL,1795878658711,1795882258711,1795903858711,NULL,1795878658713);
+INSERT INTO calls VALUES('01M8HBB8MT040000000W000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','queued',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"again"}',1,1,3,0,0,0,1000,'the function answered with status 500',NULL,NULL,NULL,NULL,NULL,1795878658715,1795878659721,1795900258715,1795878658718,NULL);
+INSERT INTO calls VALUES('01M8HBB8N80400000010000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','running',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"running"}',1,0,3,0,0,0,0,NULL,NULL,NULL,NULL,'runner',NULL,1795878658729,1795878658729,1795900258729,NULL,NULL);
+INSERT INTO calls VALUES('01M8HBB8QK0400000014000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','delayed',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"delayed"}',0,0,3,0,0,0,0,NULL,NULL,NULL,NULL,NULL,NULL,1795878658804,1795878673804,1795900273804,NULL,NULL);
+INSERT INTO calls VALUES('01M8HBB8QZ0400000018000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','queued',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"rung"}',0,0,3,0,0,0,0,NULL,NULL,NULL,NULL,NULL,NULL,1795878658822,1795878658822,1795900258822,NULL,NULL);
+INSERT INTO calls VALUES('01M8HBB8W8040000001C000000','00000000010000000004000000','00000000010000000004000001',NULL,'async','queued',NULL,'/invoke/00000000010000000004000001','POST','/invoke/00000000010000000004000001','image:1',0,'{"is":"accepted"}',0,0,3,0,0,0,0,NULL,NULL,NULL,NULL,NULL,NULL,1795878658968,1795878658968,1795900258968,NULL,NULL);
+CREATE TABLE call_tags (
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    call_id TEXT NOT NULL,
+    PRIMARY KEY (name, value, call_id)
+) STRICT;
+INSERT INTO call_tags VALUES('is','answered','01M8HBB7F70400000000000000');
+INSERT INTO call_tags VALUES('is','told','01M8HBB7FR0400000004000000');
+INSERT INTO call_tags VALUES('is','failed','01M8HBB7G10400000008000000');
+INSERT INTO call_tags VALUES('is','late','01M8HBB7JT040000000C000000');
+INSERT INTO call_tags VALUES('is','impossible','01M8HBB7K4040000000G000000');
+INSERT INTO call_tags VALUES('is','exhausted','01M8HBB7KJ040000000M000000');
+INSERT INTO call_tags VALUES('is','cancelled','01M8HBB8MQ040000000R000000');
+INSERT INTO call_tags VALUES('is','again','01M8HBB8MT040000000W000000');
+INSERT INTO call_tags VALUES('is','running','01M8HBB8N80400000010000000');
+INSERT INTO call_tags VALUES('is','delayed','01M8HBB8QK0400000014000000');
+INSERT INTO call_tags VALUES('is','rung','01M8HBB8QZ0400000018000000');
+INSERT INTO call_tags VALUES('is','accepted','01M8HBB8W8040000001C000000');
+CREATE TABLE call_snapshots (
+    -- SHA-256 of the document.
+    hash TEXT NOT NULL PRIMARY KEY,
+    document TEXT NOT NULL,
+    -- No call that was accepted a day or more after this refers to it.
+    used_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO call_snapshots VALUES('f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922','{"app":{"id":"00000000010000000004000000","name":"shop","created_at":"1970-01-01T00:00:00.001Z","updated_at":"1970-01-01T00:00:00.001Z"},"fn":{"id":"00000000010000000004000001","name":"f","app_id":"00000000010000000004000000","image":"image:1","memory":128,"timeout":30,"idle_timeout":30,"created_at":"1970-01-01T00:00:00.001Z","updated_at":"1970-01-01T00:00:00.001Z"}}',1795878657513);
+CREATE TABLE call_requests (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL,
+    snapshot TEXT NOT NULL
+) STRICT;
+INSERT INTO call_requests VALUES('01M8HBB7F70400000000000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB7FR0400000004000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB7G10400000008000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB7JT040000000C000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB7K4040000000G000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB7KJ040000000M000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8MQ040000000R000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8MT040000000W000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8N80400000010000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8QK0400000014000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8QZ0400000018000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+INSERT INTO call_requests VALUES('01M8HBB8W8040000001C000000','[["content-type","text/plain"]]',X'696e707574','f107fb912dab855e48035b56e35d304d0f13547f9d37bdc30b21d1bfa73d0922');
+CREATE TABLE call_results (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    status INTEGER NOT NULL,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL,
+    truncated INTEGER NOT NULL
+) STRICT;
+INSERT INTO call_results VALUES('01M8HBB7F70400000000000000',200,'[]',X'6f7574707574',0);
+INSERT INTO call_results VALUES('01M8HBB7FR0400000004000000',200,'[]',X'6f7574707574',0);
+INSERT INTO call_results VALUES('01M8HBB7G10400000008000000',500,'[]',X'6e6f',0);
+INSERT INTO call_results VALUES('01M8HBB7KJ040000000M000000',500,'[]',X'6e6f',0);
+CREATE TABLE call_attempts (
+    call_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    runner_id TEXT NOT NULL,
+    claimed_at INTEGER NOT NULL,
+    lease_until INTEGER NOT NULL,
+    started_at INTEGER,
+    ended_at INTEGER,
+    error TEXT,
+    result_status INTEGER,
+    PRIMARY KEY (call_id, epoch)
+) STRICT;
+INSERT INTO call_attempts VALUES('01M8HBB7F70400000000000000',1,'success','runner',1795878657518,1795878667525,1795878657525,1795878657527,NULL,200);
+INSERT INTO call_attempts VALUES('01M8HBB7FR0400000004000000',1,'success','runner',1795878657530,1795878667532,1795878657532,1795878657533,NULL,200);
+INSERT INTO call_attempts VALUES('01M8HBB7G10400000008000000',1,'error','runner',1795878657594,1795878667622,1795878657622,1795878657624,'the function answered with status 500',500);
+INSERT INTO call_attempts VALUES('01M8HBB7JT040000000C000000',1,'timeout','runner',1795878657630,1795878667633,1795878657633,1795878657635,'it failed',NULL);
+INSERT INTO call_attempts VALUES('01M8HBB7K4040000000G000000',1,'error','runner',1795878657640,1795878667643,1795878657643,1795878657645,'it failed',NULL);
+INSERT INTO call_attempts VALUES('01M8HBB7KJ040000000M000000',1,'error','runner',1795878657653,1795878667655,1795878657655,1795878657679,'the function answered with status 500',500);
+INSERT INTO call_attempts VALUES('01M8HBB7KJ040000000M000000',2,'error','runner',1795878658688,1795878668691,1795878658691,1795878658701,'the function answered with status 500',500);
+INSERT INTO call_attempts VALUES('01M8HBB8MT040000000W000000',1,'error','runner',1795878658716,1795878668718,1795878658718,1795878658721,'the function answered with status 500',500);
+INSERT INTO call_attempts VALUES('01M8HBB8N80400000010000000',1,'running','runner',1795878658731,1795878668751,1795878658751,NULL,NULL,NULL);
+CREATE TABLE doorbells (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    fn_id TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    -- Function and priority: within a lane, what is due first goes first.
+    lane TEXT NOT NULL,
+    due_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    -- Whether the call's own row has to become queued when it is due.
+    delayed INTEGER NOT NULL,
+    -- When the broker confirmed it; null as long as it has to be rung.
+    rung_at INTEGER
+) STRICT;
+INSERT INTO doorbells VALUES('01M8HBB8MT040000000W000000',1,'00000000010000000004000001',0,'00000000010000000004000001/0',1795878659721,1795900258715,0,NULL);
+INSERT INTO doorbells VALUES('01M8HBB8QK0400000014000000',0,'00000000010000000004000001',0,'00000000010000000004000001/0',1795878673804,1795900273804,1,NULL);
+INSERT INTO doorbells VALUES('01M8HBB8QZ0400000018000000',0,'00000000010000000004000001',0,'00000000010000000004000001/0',1795878658822,1795900258822,0,1795878658910);
+INSERT INTO doorbells VALUES('01M8HBB8W8040000001C000000',0,'00000000010000000004000001',0,'00000000010000000004000001/0',1795878658968,1795900258968,0,NULL);
+CREATE TABLE call_keys (
+    fn_id TEXT NOT NULL,
+    idempotency_key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    call_id TEXT NOT NULL,
+    -- Until when a client that waits holds it, or when that client was answered; null for a durable
+    -- call, which holds it as long as it is kept itself.
+    hold_until INTEGER,
+    -- Whether the client that waited was answered.
+    done INTEGER NOT NULL,
+    PRIMARY KEY (fn_id, idempotency_key)
+) STRICT;
+INSERT INTO call_keys VALUES('00000000010000000004000001','order 4711','97a9f2e48f0d1c2916dff7de70b54648b3746e9172be11563d6ccf99a361d576','01M8HBB7F70400000000000000',NULL,0);
+CREATE TABLE callbacks (
+    call_id TEXT NOT NULL PRIMARY KEY,
+    url TEXT NOT NULL,
+    tries INTEGER NOT NULL,
+    due_at INTEGER NOT NULL,
+    -- When it was delivered or given up.
+    ended_at INTEGER,
+    delivered INTEGER NOT NULL,
+    error TEXT
+) STRICT;
+INSERT INTO callbacks VALUES('01M8HBB7FR0400000004000000','http://127.0.0.1:9/done',1,1795878659678,NULL,0,'the receiver cannot be reached');
+CREATE TABLE call_retention (
+    kind TEXT NOT NULL PRIMARY KEY,
+    completed_at INTEGER NOT NULL,
+    call_id TEXT NOT NULL
+) STRICT;
+INSERT INTO call_retention VALUES('results',0,'');
+INSERT INTO call_retention VALUES('logs',0,'');
+CREATE TABLE call_logs (
+    call_id TEXT NOT NULL,
+    -- The attempt.
+    epoch INTEGER NOT NULL,
+    -- Where the part begins in the log of its attempt, in bytes.
+    start INTEGER NOT NULL,
+    data BLOB NOT NULL,
+    PRIMARY KEY (call_id, epoch, start)
+) STRICT;
+INSERT INTO call_logs VALUES('01M8HBB7F70400000000000000',1,0,X'7072696e7465640a');
+CREATE INDEX triggers_list ON triggers (app_id, name, id);
+CREATE INDEX calls_by_fn ON calls (fn_id, kind, state, id);
+CREATE INDEX calls_by_app ON calls (app_id, kind, state, id);
+CREATE INDEX calls_by_state ON calls (kind, state, id);
+CREATE INDEX calls_by_path ON calls (substr(path, 1, 256), id);
+CREATE INDEX calls_over ON calls (completed_at, id) WHERE completed_at IS NOT NULL;
+CREATE INDEX call_tags_of_call ON call_tags (call_id);
+CREATE INDEX call_snapshots_used ON call_snapshots (used_at);
+CREATE INDEX call_attempts_leases ON call_attempts (lease_until) WHERE status = 'running';
+CREATE INDEX doorbells_unrung ON doorbells (lane, due_at) WHERE rung_at IS NULL;
+CREATE INDEX doorbells_rung ON doorbells (rung_at) WHERE rung_at IS NOT NULL;
+CREATE INDEX doorbells_rung_of_fn ON doorbells (fn_id) WHERE rung_at IS NOT NULL;
+CREATE INDEX doorbells_expiring ON doorbells (expires_at);
+CREATE INDEX call_keys_of_call ON call_keys (call_id);
+CREATE INDEX call_keys_held ON call_keys (hold_until) WHERE hold_until IS NOT NULL;
+CREATE INDEX callbacks_due ON callbacks (due_at) WHERE ended_at IS NULL;
+COMMIT;

@@ -94,6 +94,14 @@ async fn hand_in_many(
     clients.join_all().await.into_iter().flatten().collect()
 }
 
+/// A number from the environment, for the long form of a test.
+fn size(variable: &str, default: usize) -> usize {
+    match std::env::var(variable) {
+        Ok(size) => size.parse().expect("a number"),
+        Err(_) => default,
+    }
+}
+
 /// Calls of a function, by the database.
 fn count(cluster: &Cluster, function: &Deployed, states: &str) -> u64 {
     let query = format!(
@@ -106,7 +114,12 @@ fn count(cluster: &Cluster, function: &Deployed, states: &str) -> u64 {
 
 /// Waits until no call of the function is in flight.
 async fn all_over(cluster: &Cluster, function: &Deployed) {
-    eventually_within(PATIENCE, "all calls are over", async || {
+    all_over_within(PATIENCE, cluster, function).await;
+}
+
+/// The same with another patience.
+async fn all_over_within(patience: Duration, cluster: &Cluster, function: &Deployed) {
+    eventually_within(patience, "all calls are over", async || {
         let in_flight = count(cluster, function, "'delayed', 'queued', 'running'");
         (in_flight == 0).then_some(())
     })

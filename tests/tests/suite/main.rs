@@ -11,6 +11,7 @@ mod docs;
 mod durable;
 mod engine_outage;
 mod examples;
+mod failed_calls;
 mod headers;
 mod hostile_answers;
 mod images;

@@ -1,13 +1,16 @@
 //! Accepting: what was answered 202 is there and runs, whatever is away; and nothing is answered 202
 //! that is not there.
+#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 use std::time::Duration;
 
-use hearth_tests::eventually;
+use hearth_tests::{Cluster, eventually};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{accepted, all_over, begun, cluster, count, deploy, hand_in, hand_in_many, ledger};
+use super::{
+    accepted, all_over, begun, cluster, count, deploy, hand_in, hand_in_many, ledger, size,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accepted_call_is_there_at_once_on_every_api_node() {
@@ -25,6 +28,13 @@ async fn an_accepted_call_is_there_at_once_on_every_api_node() {
     assert_eq!(count(&cluster, &function, "'success'"), 100);
 }
 
+/// The database's clock, in milliseconds since 1970.
+fn clock(cluster: &Cluster) -> i64 {
+    let now = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let now = cluster.postgres.query(&cluster.database, now);
+    now.parse().expect("a number")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_accepted_without_the_broker_and_run_when_it_is_back() {
     let cluster = cluster().await;
@@ -36,12 +46,21 @@ async fn calls_are_accepted_without_the_broker_and_run_when_it_is_back() {
     all_over(&cluster, &function).await;
     tokio::task::block_in_place(|| broker.note_queues());
     broker.kill();
-    let ids = hand_in_many(&cluster, &function, 100, &[]).await;
+    let mut ids = hand_in_many(&cluster, &function, 50, &[]).await;
+    let away = size("HEARTH_BROKER_AWAY", 2) as u64;
+    // It is away for so long: that is what is tested.
+    tokio::time::sleep(Duration::from_secs(away)).await;
+    ids.extend(hand_in_many(&cluster, &function, 50, &[]).await);
     tokio::task::block_in_place(|| broker.resume());
+    let back = clock(&cluster);
     all_over(&cluster, &function).await;
     assert_eq!(count(&cluster, &function, "'success'"), 101);
     let begun = begun(&ledger);
     assert!(ids.iter().all(|id| begun.get(id) == Some(&1)), "{begun:?}");
+    let last = "SELECT max(started_at) FROM calls";
+    let last = cluster.postgres.query(&cluster.database, last);
+    let last = last.parse::<i64>().expect("a time") - back;
+    println!("after {away} s without a broker, the last call began {last} ms after its return");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! One connection to the broker, whose every wait ends and which leaves nothing behind.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd as _;
@@ -39,6 +40,9 @@ pub(super) enum LinkError {
     /// Messages came back.
     #[error("the queue is gone")]
     QueueGone,
+    /// The broker takes part, and the queue does not.
+    #[error("the queue confirmed nothing, and was deleted to be made anew")]
+    QueueBroken,
 }
 
 /// What happens to a connection.
@@ -124,6 +128,13 @@ impl Link {
             .await
             .map_err(|_| LinkError::Silent("declaring the queue"))??;
         answer("closing a channel", channel.close(200, "OK".into())).await
+    }
+
+    /// Deletes the queue, so that the next connection makes it anew.
+    pub(super) async fn delete_queue(&self, topology: &Topology) -> Result<(), LinkError> {
+        let channel = self.channel().await?;
+        answer("deleting the queue", topology.delete(&channel)).await?;
+        Ok(())
     }
 
     /// Opens a channel.
@@ -213,7 +224,8 @@ impl Drop for Socket {
     }
 }
 
-/// The pauses between tries to connect: they grow, and start anew after a connection that held.
+/// The pauses between tries to connect: they grow, and start anew after a connection that held. They are
+/// of random length, so that nodes do not come back together.
 pub(super) struct Pauses(Duration);
 
 impl Pauses {
@@ -231,6 +243,8 @@ impl Pauses {
     pub(super) async fn pause(&mut self) {
         let pause = self.0;
         self.0 = Self::LONGEST.min(pause * 2);
-        sleep(pause).await;
+        // Hashers are seeded by the system.
+        let random = RandomState::new().hash_one(0) % 1000;
+        sleep(pause / 2 + pause / 2000 * u32::try_from(random).unwrap_or_default()).await;
     }
 }

@@ -22,12 +22,18 @@ const PUBLISH_LIMIT: Duration = Duration::from_secs(4);
 /// How long the broker may take to confirm a batch; afterwards the connection is given up, since its
 /// confirms can no longer be told apart.
 const BATCH_LIMIT: Duration = Duration::from_secs(3);
+/// A queue that confirmed nothing on so many connections in a row, all of which came about, is broken.
+/// RabbitMQ leaves such queues behind when it is killed within half a second of their declaration: it
+/// knows of them, and nobody serves them, for ever.
+const BROKEN_AFTER: u32 = 3;
 /// The most messages of a batch: the window of what is sent and not confirmed.
 const BATCH: usize = 1024;
 /// How many publications may wait for the batches before theirs; more wait to be let in.
 const WAITING: usize = 256;
 /// Between two looks at the dead letters.
 const DEAD_INTERVAL: Duration = Duration::from_secs(5);
+/// What the broker is silent about when it does not confirm.
+const CONFIRMING: &str = "confirming messages";
 /// What marks a message as one to be kept on disk.
 const PERSISTENT: u8 = 2;
 
@@ -113,6 +119,15 @@ struct Session {
     channel: Channel,
     /// Looks at the dead letters.
     probe: JoinSet<LinkError>,
+    /// Whether anything was confirmed.
+    confirmed: bool,
+}
+
+/// Why a connection is over.
+struct Loss {
+    error: LinkError,
+    /// It was asked for confirms, and there was none at all.
+    mute: bool,
 }
 
 impl Task {
@@ -125,20 +140,30 @@ impl Task {
     async fn keep_connected(&mut self) {
         let mut pauses = Pauses::new();
         let mut told = None;
+        let mut mute = 0;
         loop {
             let (address, topology) = (self.address.clone(), self.topology.clone());
             let metrics = self.metrics.clone();
             let connecting = Session::open(&address, &topology, &metrics);
             let error = match self.refuse_until(connecting).await {
+                Ok(session) if mute >= BROKEN_AFTER => {
+                    mute = 0;
+                    self.refuse_until(session.delete_queue(&topology)).await
+                }
                 Ok(session) => {
                     tracing::info!(broker = %address, queue = %topology.queue, "the queue can be reached");
                     (told, pauses) = (None, Pauses::new());
                     self.become_(State::Up);
-                    let error = self.serve(session).await;
+                    let loss = self.serve(session).await;
                     self.become_(State::Down);
+                    mute = if loss.mute { mute + 1 } else { 0 };
+                    loss.error
+                }
+                Err(error) => {
+                    // That is no fault of the queue.
+                    mute = 0;
                     error
                 }
-                Err(error) => error,
             };
             let text = error.to_string();
             // A trouble that lasts is told once.
@@ -172,7 +197,7 @@ impl Task {
     }
 
     /// Publishes what comes, until the connection is lost.
-    async fn serve(&mut self, mut session: Session) -> LinkError {
+    async fn serve(&mut self, mut session: Session) -> Loss {
         loop {
             let result = tokio::select! {
                 happening = session.link.happening() => self.react(&mut session, happening).await,
@@ -186,8 +211,10 @@ impl Task {
                 },
             };
             if let Err(error) = result {
+                let silent = matches!(error, LinkError::Silent(what) if what == CONFIRMING);
+                let mute = silent && !session.confirmed;
                 session.close().await;
-                return error;
+                return Loss { error, mute };
             }
         }
     }
@@ -276,6 +303,7 @@ impl Task {
                 biased;
                 fates = &mut sending => {
                     let fates = fates?;
+                    session.confirmed = true;
                     for fate in &fates {
                         match fate {
                             Fate::Confirmed => {}
@@ -286,7 +314,7 @@ impl Task {
                     return Ok(Some(fates));
                 }
                 happening = session.link.happening() => happening,
-                () = &mut late => return Err(LinkError::Silent("confirming messages")),
+                () = &mut late => return Err(LinkError::Silent(CONFIRMING)),
             };
             self.react(session, happening).await?;
             if self.state() == State::Blocked {
@@ -315,6 +343,7 @@ impl Session {
             channel: confirming_channel(&link).await?,
             link,
             probe: JoinSet::new(),
+            confirmed: false,
         };
         session.watch_dead_letters(topology, metrics).await?;
         Ok(session)
@@ -349,6 +378,14 @@ impl Session {
             }
         });
         Ok(())
+    }
+
+    /// The store has what was in the queue, and rings again. It is not declared again at once; see
+    /// [`Task::publish`].
+    async fn delete_queue(self, topology: &Topology) -> LinkError {
+        let deleted = self.link.delete_queue(topology).await;
+        self.close().await;
+        deleted.err().unwrap_or(LinkError::QueueBroken)
     }
 
     async fn close(mut self) {

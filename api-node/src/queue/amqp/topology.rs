@@ -1,6 +1,8 @@
 //! What is declared at the broker: the queue, and where its dead letters go.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind, Queue};
 
@@ -90,6 +92,13 @@ impl Topology {
             .await
             .map_err(failed("the queue", &self.queue))?;
         Ok(())
+    }
+
+    /// Deletes the queue, with the messages in it.
+    pub(super) async fn delete(&self, channel: &Channel) -> lapin::Result<u32> {
+        channel
+            .queue_delete(self.queue.clone(), QueueDeleteOptions::default())
+            .await
     }
 
     /// How many dead letters there are.

@@ -201,3 +201,18 @@ async fn a_connection_that_is_never_answered_is_closed_and_tried_again() {
         .expect("one");
     within("the end of the queue", queue.close()).await;
 }
+
+/// The broker confirms messages of a queue half a second before it has noted the queue on disk. The
+/// database has the calls, so that the queue is worth nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_the_death_of_the_broker_broke_is_made_anew() {
+    let broker = spawn_blocking(Broker::start).await.expect("a broker");
+    let f = Fixture::on(broker.url()).await;
+    f.publish([1]).await;
+    block_in_place(|| broker.kill());
+    until("the loss is seen", || !f.queue.is_up()).await;
+    block_in_place(|| broker.resume());
+    let mut consumer = f.consumer(5).await;
+    publish_until_confirmed(&f.queue, 2).await;
+    while eat(&mut consumer).await != 2 {}
+}

@@ -104,7 +104,10 @@ fn multiply(cluster: &Cluster, function: &Deployed, calls: usize) {
         copy("doorbells", "call_id", ", 'rung_at', null").replace("{}", &of_call),
         copy("calls", "id", "").replace("{}", &format!("t.fn_id = '{fn_id}'")),
     ];
-    let statements = format!("BEGIN; {} COMMIT; ANALYZE calls, call_requests, doorbells", statements.concat());
+    let statements = format!(
+        "BEGIN; {} COMMIT; ANALYZE calls, call_requests, doorbells",
+        statements.concat()
+    );
     cluster.postgres.query(&cluster.database, &statements);
 }
 

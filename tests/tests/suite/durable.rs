@@ -8,7 +8,8 @@ mod fairness;
 mod keys;
 mod times;
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use hearth_tests::cluster::Shape;
 use hearth_tests::ledger::Ledger;
@@ -67,13 +68,16 @@ fn accepted(answer: Answer) -> String {
     answer.header("Fn-Call-Id").expect("an id").to_owned()
 }
 
-/// Hands in so many calls, through all load balancers; returns their ids.
+/// Hands in so many calls, through all load balancers; returns their ids. On a slow machine a client may
+/// be told that it is not known whether its call was accepted: it asks again with the same key.
 async fn hand_in_many(
     cluster: &Cluster,
     function: &Deployed,
     count: usize,
     headers: &[(&'static str, String)],
 ) -> Vec<String> {
+    static KEYS: AtomicUsize = AtomicUsize::new(0);
+    let first_key = KEYS.fetch_add(count, Ordering::Relaxed);
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let lb = cluster.lb(client % cluster.lbs.len());
@@ -85,8 +89,16 @@ async fn hand_in_many(
                 .collect();
             let mut ids = Vec::new();
             for number in (client..count).step_by(CLIENTS) {
-                let body = number.to_string();
-                ids.push(accepted(hand_in(&lb, &path, &headers, &body).await));
+                let (key, body) = ((first_key + number).to_string(), number.to_string());
+                let headers = [&[("Idempotency-Key", key.as_str())], &headers[..]].concat();
+                let until = Instant::now() + PATIENCE;
+                let answer = loop {
+                    let answer = hand_in(&lb, &path, &headers, &body).await;
+                    if answer.status != 503 || Instant::now() > until {
+                        break answer;
+                    }
+                };
+                ids.push(accepted(answer));
             }
             ids
         });

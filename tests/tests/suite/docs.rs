@@ -115,6 +115,41 @@ fn metrics() {
     is_current("metrics.md", &expected);
 }
 
+/// Rows of promises without a test say why.
+const WITHOUT_A_TEST: [&str; 2] = ["not built", "measured"];
+
+#[test]
+fn every_promise_of_durable_calls_has_tests_that_exist() {
+    let document = repository().join("docs/reliability.md");
+    let text = std::fs::read_to_string(&document).expect("the document");
+    let (_, promises) = text
+        .split_once("## Promises and their tests")
+        .expect("the promises");
+    let (promises, _) = promises.split_once("\n## ").unwrap_or((promises, ""));
+    let rows = promises.lines().filter(|line| line.starts_with("| "));
+    // Behind the heading; those in bold are titles.
+    let rows: Vec<_> = rows
+        .skip(1)
+        .filter(|row| !row.starts_with("| **"))
+        .collect();
+    assert!(!rows.is_empty());
+    for row in rows {
+        let tests: Vec<_> = row.split("[`").skip(1).collect();
+        let excused = WITHOUT_A_TEST.iter().any(|reason| row.contains(reason));
+        assert!(!tests.is_empty() || excused, "no test: {row}");
+        for test in tests {
+            let (name, rest) = test.split_once("`](").expect("a link");
+            let (file, _) = rest.split_once(')').expect("the end of a link");
+            let path = document.parent().expect("a folder").join(file);
+            let code = std::fs::read_to_string(&path).expect(file);
+            assert!(
+                code.contains(&format!("fn {name}(")),
+                "{file} has no test {name}"
+            );
+        }
+    }
+}
+
 /// What a reader follows in a document leads somewhere.
 #[test]
 fn links_between_documents_lead_to_files() {
@@ -123,6 +158,7 @@ fn links_between_documents_lead_to_files() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/operations.md",
+        "docs/reliability.md",
         "docs/deployment.md",
         "docs/placement.md",
         "examples/README.md",

@@ -6,6 +6,7 @@ mod direct;
 mod fairness;
 mod faults;
 mod life;
+mod messages;
 mod nodes;
 mod upgrade;
 

@@ -1,6 +1,8 @@
 //! A running dequeue over gRPC: credits go in, work comes out, until either side has enough or the
 //! link breaks.
 
+use std::time::Duration;
+
 use domain::ApiError;
 use futures_util::{Stream, StreamExt as _, stream};
 use proto::calls::dequeue_reply::What;
@@ -8,17 +10,23 @@ use proto::calls::dequeue_request::What as Asked;
 use proto::calls::{DequeueHello, DequeueReply, DequeueRequest};
 use proto::calls_messages::{lease_of, leased_call_of};
 use tokio::sync::mpsc;
+use tokio::time::interval;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
 
 use super::CallNodes;
 use crate::calls::{Dequeue, Work};
+use crate::remote::failover::Failover;
 use crate::remote::why::Why;
 
 /// Grants that wait to be sent. Whoever grants more waits.
 const GRANTS: usize = 16;
 /// Work that waits to be taken. More of it stays on the other side.
 const WORK: usize = 16;
+/// How often it is looked whether this node is still the one that is asked, and how often in a row it
+/// must not be.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOKS: u32 = 4;
 
 /// Opens a dequeue at the first API node that lets it.
 pub(super) async fn open(
@@ -49,7 +57,8 @@ pub(super) async fn open(
         replies,
         work,
         credits: credits.downgrade(),
-        _over: over.drop_guard(),
+        over: over.clone(),
+        _guard: over.drop_guard(),
     };
     // It ends when the work is taken no more.
     tokio::spawn(inflow.run());
@@ -79,20 +88,42 @@ struct Inflow {
     replies: Streaming<DequeueReply>,
     work: mpsc::Sender<Work>,
     credits: mpsc::WeakSender<u32>,
-    _over: DropGuard,
+    /// Ends what the runner sends.
+    over: CancellationToken,
+    _guard: DropGuard,
 }
 
 impl Inflow {
     async fn run(mut self) {
-        let ended = tokio::select! {
-            ended = receive(&mut self.replies, &self.work, &self.credits) => ended,
-            () = self.work.closed() => return,
-        };
         let nodes = &self.nodes.0.nodes;
+        let receiving = receive(&mut self.replies, &self.work, &self.credits);
+        let left = left_for_long(nodes.failover(), self.node);
+        tokio::pin!(receiving, left);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut receiving => break ended,
+                () = self.work.closed() => return,
+                // The node sends what it has begun to send, and ends the stream.
+                () = &mut left, if !self.over.is_cancelled() => self.over.cancel(),
+            }
+        };
         let why = ended.map_err(|status| Why(&status).to_string()).err();
         tracing::debug!(node = nodes.name(self.node), why, "a dequeue ended");
         // It stops, or is gone.
         nodes.failover().leave(self.node);
+    }
+}
+
+/// Waits until another node than this one is asked for everything else, and not only for a moment. The
+/// ends of calls are told there: the node that sent the calls would take them for running, and leave room
+/// beside them.
+async fn left_for_long(failover: &Failover, node: usize) {
+    let mut looks = interval(LOOK_EVERY);
+    let mut elsewhere = 0;
+    while elsewhere < LOOKS {
+        looks.tick().await;
+        let is_elsewhere = failover.current() != node;
+        elsewhere = if is_elsewhere { elsewhere + 1 } else { 0 };
     }
 }
 

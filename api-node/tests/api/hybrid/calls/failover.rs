@@ -1,12 +1,12 @@
 //! API nodes that are gone, that hang, that are older, and that know nothing of calls.
 
 use domain::ErrorCode;
-use hybrid_client::{CallPlane as _, WorkSource as _};
+use hybrid_client::{CallPlane as _, Work, WorkSource as _};
 
 use super::super::node::{Node, sqlite};
 use super::node::{CallsNode, calls_of, calls_with, hasty};
 use super::script::Script;
-use super::{RUNNER, answered, lease, new_call};
+use super::{RUNNER, answered, lease, leased_call, new_call};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_node_takes_over_from_a_killed_one() {
@@ -77,4 +77,28 @@ async fn an_older_node_is_passed_over() {
     let opened = calls.dequeue(RUNNER.into(), 1).await;
     let opened = opened.expect_err("nobody knows calls");
     assert_eq!(opened.internal_detail(), Some(&*why));
+}
+
+/// The ends of calls are told to the node that is asked: one that has sent the calls and does not hear of
+/// their ends would leave room beside what it takes for running.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dequeue_follows_to_the_node_that_is_asked_and_loses_nothing() {
+    let (first, second) = (Script::new(), Script::new());
+    let a = CallsNode::start(&first).await;
+    let b = CallsNode::start(&second).await;
+    let calls = calls_of(&[a.address, b.address]);
+    let mut dequeue = calls.dequeue(RUNNER.into(), 4).await.expect("a stream");
+    let mut source = first.opened().await;
+    first.state().error = Some(ErrorCode::StoreUnavailable.into());
+    calls.enqueue(new_call("c", "")).await.expect("accepted");
+    assert_eq!(second.state().accepted.len(), 1);
+    // No more credits come, and what was about to be sent arrives.
+    assert_eq!(source.granted().await, None);
+    let call = leased_call(lease("d", 1), "input");
+    source.send(Work::Run(Box::new(call.clone()))).await;
+    drop(source);
+    assert_eq!(dequeue.work.recv().await, Some(Work::Run(Box::new(call))));
+    assert_eq!(dequeue.work.recv().await, None);
+    let _again = calls.dequeue(RUNNER.into(), 4).await.expect("a stream");
+    second.opened().await;
 }

@@ -31,7 +31,7 @@ use std::time::Duration;
 use domain::call::new_call::Accepted;
 use domain::{ApiError, CallId, CallRecord, IdSource};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -333,7 +333,8 @@ impl Inner {
             relay: self.effects.relay.clone(),
             metrics: metrics.clone(),
             silence: settings.silence,
-            forgotten_at: self.queue.forgets().then(Instant::now),
+            queue: Arc::clone(&self.queue),
+            rung_since: None,
         });
         self.job(retire());
         self.job(PruneLogs(retire()));

@@ -18,6 +18,7 @@ use super::outage::Outage;
 use super::panics::caught;
 use super::relay::Relay;
 use crate::logs::LogStore;
+use crate::queue::Queue;
 use crate::store::{CallStore, Clock, Retention};
 
 /// A node that had calls so short a time ago is not idle.
@@ -190,9 +191,13 @@ pub(super) struct RingAgain {
     pub(super) relay: Relay,
     pub(super) metrics: CallsMetrics,
     pub(super) silence: Duration,
-    /// What the queue knew before this moment is gone: the first time it is rung for all of that.
-    pub(super) forgotten_at: Option<Instant>,
+    pub(super) queue: Arc<dyn Queue>,
+    /// When the queue was empty: it was rung for all that was rung for before.
+    pub(super) rung_since: Option<Instant>,
 }
+
+/// That a doorbell is rung may be noted so long after the broker has confirmed it.
+const NOTED_LATE: Duration = Duration::from_secs(1);
 
 #[async_trait]
 impl Job for RingAgain {
@@ -200,9 +205,11 @@ impl Job for RingAgain {
     const EVERY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
 
     async fn work(&mut self) -> Result<bool, ApiError> {
-        let silence = match self.forgotten_at {
-            Some(forgotten) => {
-                let all = forgotten.elapsed().min(self.silence);
+        let empty_at = self.queue.empty_at();
+        let silence = match empty_at.filter(|_| empty_at != self.rung_since) {
+            Some(empty_at) => {
+                let all = empty_at.elapsed().saturating_sub(NOTED_LATE);
+                let all = all.min(self.silence);
                 all..=all
             }
             None => self.silence..=self.silence.max(LONGEST_SILENCE),
@@ -214,7 +221,7 @@ impl Job for RingAgain {
         }
         let more = is_full(rung);
         if !more {
-            self.forgotten_at = None;
+            self.rung_since = empty_at;
         }
         Ok(more)
     }

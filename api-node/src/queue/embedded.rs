@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use domain::ApiError;
 use domain::call::LeaseRef;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::{Consumer, Delivery, Queue, QueueMetrics, Receipt};
 use crate::store::Doorbell;
@@ -23,6 +24,8 @@ struct Shared {
     /// Wakes consumers: there is a message, more room, or the end.
     changed: Notify,
     metrics: QueueMetrics,
+    /// When there was nothing in it.
+    began: Instant,
 }
 
 /// Messages are ordered by the number they got when they were published, and keep it when they come
@@ -47,6 +50,7 @@ impl EmbeddedQueue {
             state: Mutex::default(),
             changed: Notify::new(),
             metrics,
+            began: Instant::now(),
         }))
     }
 }
@@ -82,8 +86,8 @@ impl Queue for EmbeddedQueue {
         !self.0.lock().closed
     }
 
-    fn forgets(&self) -> bool {
-        true
+    fn empty_at(&self) -> Option<Instant> {
+        Some(self.0.began)
     }
 
     async fn close(&self) {

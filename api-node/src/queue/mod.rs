@@ -14,6 +14,7 @@ pub(crate) mod tests;
 
 use async_trait::async_trait;
 use domain::ApiError;
+use tokio::time::Instant;
 
 pub use embedded::EmbeddedQueue;
 pub use metrics::QueueMetrics;
@@ -38,11 +39,9 @@ pub trait Queue: Send + Sync + 'static {
     /// Whether doorbells can be published now: the broker can be reached, and takes messages.
     fn is_up(&self) -> bool;
 
-    /// Whether its messages end with this process: the store has to ring again for all of them when the
-    /// process is started anew.
-    fn forgets(&self) -> bool {
-        false
-    }
+    /// When this process last found it without a message and without a consumer, if it has: of what was
+    /// published before nothing is there any more, and the store has to ring again for all of that.
+    fn empty_at(&self) -> Option<Instant>;
 
     /// Ends the connection; consumers get nothing more.
     async fn close(&self);

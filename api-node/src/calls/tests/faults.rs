@@ -10,6 +10,7 @@ contract!(
     a_lease_that_is_not_renewed_is_lost_and_one_that_is_holds,
     what_a_broken_stream_had_not_delivered_is_given_back_at_once,
     a_broker_that_is_away_loses_nothing,
+    what_a_broker_has_lost_is_rung_for_again,
     what_waits_survives_the_node_and_its_queue,
     a_client_that_hangs_up_loses_no_call_that_was_accepted,
     a_call_that_expires_is_given_up,
@@ -96,6 +97,26 @@ async fn a_broker_that_is_away_loses_nothing(f: Fixture) {
     came.sort();
     ids.sort();
     assert_eq!(came, ids);
+}
+
+async fn what_a_broker_has_lost_is_rung_for_again(f: Fixture) {
+    let queue = Switched::new();
+    // Silence would tell of it much later.
+    let settings = CallsSettings {
+        silence: Duration::from_secs(3600),
+        ..CallsSettings::default()
+    };
+    let node = Node::on(&f.store, queue.clone(), settings).await;
+    let func = func(&f, "a").await;
+    let id = node.enqueue(&func, CallOptions::default()).await;
+    until("the doorbell is confirmed", || async {
+        let next = node.calls.store().next_doorbell().await;
+        next.expect("an answer").is_none()
+    })
+    .await;
+    queue.lose_a_message().await;
+    let mut runner = node.runner("runner", 1, 1).await;
+    assert_eq!(runner.next().await.lease.call_id, id);
 }
 
 async fn what_waits_survives_the_node_and_its_queue(f: Fixture) {

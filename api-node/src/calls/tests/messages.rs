@@ -29,6 +29,10 @@ impl Queue for Counted {
         self.queue.is_up()
     }
 
+    fn empty_at(&self) -> Option<Instant> {
+        self.queue.empty_at()
+    }
+
     async fn close(&self) {
         self.queue.close().await;
     }
@@ -66,7 +70,11 @@ async fn a_message_is_acknowledged_when_its_call_is_claimed_and_not_when_it_is_o
         queue: EmbeddedQueue::new(QueueMetrics::new(&mut Metrics::new())),
         acknowledged: Arc::clone(&acknowledged),
     };
-    let node = Node::on(&f.store, Arc::new(queue), CallsSettings::default()).await;
+    let settings = CallsSettings {
+        direct: false,
+        ..CallsSettings::default()
+    };
+    let node = Node::on(&f.store, Arc::new(queue), settings).await;
     let func = func(&f, "a").await;
     let mut runner = node.runner("runner", 1, 1).await;
     let id = node.enqueue(&func, CallOptions::default()).await;

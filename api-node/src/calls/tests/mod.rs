@@ -10,8 +10,8 @@ mod messages;
 mod nodes;
 mod upgrade;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,6 +38,7 @@ const SOON: Duration = Duration::from_secs(30);
 struct Switched {
     queue: EmbeddedQueue,
     up: AtomicBool,
+    empty_at: Mutex<Option<Instant>>,
 }
 
 impl Switched {
@@ -45,7 +46,18 @@ impl Switched {
         Arc::new(Self {
             queue: EmbeddedQueue::new(QueueMetrics::new(&mut Metrics::new())),
             up: AtomicBool::new(true),
+            empty_at: Mutex::default(),
         })
+    }
+
+    /// It loses its one message.
+    async fn lose_a_message(&self) {
+        let mut consumer = self.queue.consume().await.expect("a consumer");
+        consumer.set_prefetch(1);
+        let message = timeout(SOON, consumer.next()).await;
+        let message = message.expect("it comes in time").expect("it is open");
+        message.receipt.ack();
+        *self.empty_at.lock().expect("unpoisoned") = Some(Instant::now());
     }
 
     fn switch(&self, up: bool) {
@@ -69,6 +81,10 @@ impl Queue for Switched {
 
     fn is_up(&self) -> bool {
         self.up.load(Ordering::SeqCst) && self.queue.is_up()
+    }
+
+    fn empty_at(&self) -> Option<Instant> {
+        *self.empty_at.lock().expect("unpoisoned")
     }
 
     async fn close(&self) {

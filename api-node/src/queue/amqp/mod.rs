@@ -13,6 +13,7 @@ mod window;
 
 use async_trait::async_trait;
 use domain::ApiError;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -80,6 +81,10 @@ impl Queue for AmqpQueue {
 
     fn is_up(&self) -> bool {
         self.publisher.state() == State::Up
+    }
+
+    fn empty_at(&self) -> Option<Instant> {
+        self.topology.empty_at()
     }
 
     async fn close(&self) {

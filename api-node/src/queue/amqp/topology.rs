@@ -1,10 +1,13 @@
 //! What is declared at the broker: the queue, and where its dead letters go.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use lapin::options::{
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind, Queue};
+use tokio::time::Instant;
 
 /// How often a message may come back before it goes to the dead letters. Each release and each
 /// consumer that goes away with a message counts, so this is far beyond what a message sees that
@@ -20,6 +23,9 @@ pub(super) struct Topology {
     pub(super) queue: ShortString,
     /// The exchange and the queue for dead letters.
     pub(super) dead: ShortString,
+    /// When the queue was last found without a message and without a consumer. After a start of the
+    /// broker the first connection of all finds that, if the queue was drained or is lost.
+    empty_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What could not be declared.
@@ -37,7 +43,13 @@ impl Topology {
         Self {
             queue: queue.into(),
             dead: format!("{queue}.dead").into(),
+            empty_at: Arc::default(),
         }
+    }
+
+    /// When the queue was last found without a message and without a consumer.
+    pub(super) fn empty_at(&self) -> Option<Instant> {
+        *self.empty_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Declares what is not there yet. The broker refuses a queue that is there with other
@@ -83,7 +95,7 @@ impl Topology {
         );
         let dead = self.dead.as_str().into();
         arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(dead));
-        channel
+        let queue = channel
             .queue_declare(
                 self.queue.clone(),
                 QueueDeclareOptions::durable(),
@@ -91,6 +103,10 @@ impl Topology {
             )
             .await
             .map_err(failed("the queue", &self.queue))?;
+        if queue.message_count() == 0 && queue.consumer_count() == 0 {
+            let mut empty_at = self.empty_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *empty_at = Some(Instant::now());
+        }
         Ok(())
     }
 

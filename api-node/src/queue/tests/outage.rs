@@ -216,3 +216,22 @@ async fn a_queue_that_the_death_of_the_broker_broke_is_made_anew() {
     publish_until_confirmed(&f.queue, 2).await;
     while eat(&mut consumer).await != 2 {}
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_without_its_messages_is_noticed() {
+    let broker = spawn_blocking(Broker::start).await.expect("a broker");
+    let f = Fixture::on(broker.url()).await;
+    f.publish([1]).await;
+    let empty_at = f.queue.empty_at().expect("it was made");
+    block_in_place(|| broker.note_queues());
+    for is_lost in [false, true] {
+        block_in_place(|| broker.kill());
+        until("the loss is seen", || !f.queue.is_up()).await;
+        if is_lost {
+            block_in_place(|| broker.forget_all());
+        }
+        block_in_place(|| broker.resume());
+        until("it is used again", || f.queue.is_up()).await;
+        assert_eq!(f.queue.empty_at() > Some(empty_at), is_lost);
+    }
+}

@@ -1,6 +1,5 @@
 //! Accepting: what was answered 202 is there and runs, whatever is away; and nothing is answered 202
 //! that is not there.
-#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! Fairness: a function with many calls does not keep those of others waiting.
-#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 use hearth_tests::{Cluster, Deployed, eventually};
 use serde_json::json;

@@ -1,5 +1,4 @@
 //! When calls run: not before they are due, and not after they were cancelled or have expired.
-#![expect(clippy::print_stdout, reason = "what was measured is told")]
 
 use std::time::Duration;
 

@@ -20,8 +20,6 @@ const MAX_CONNECTIONS: u32 = 16;
 /// How long a request waits for a connection: with what a request does besides, a database that is
 /// gone is reported within two seconds.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// A connection that was used within this time is taken to work: to ask would cost every request.
-const TRUSTED: Duration = Duration::from_secs(1);
 /// How long a connection that comes back may take to show that it still works.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Limits that the server keeps, in milliseconds.
@@ -95,14 +93,6 @@ impl PostgresDatabase {
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, idle| {
-                Box::pin(async move {
-                    if idle.idle_for > TRUSTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .after_connect(|connection, _| Box::pin(connection.script(DURABLE_COMMITS)))
             .after_release(|connection, _| Box::pin(still_works(connection)))
             .connect_lazy_with(options.clone());
@@ -161,15 +151,51 @@ impl Database for PostgresDatabase {
     const NOTIFIES: bool = true;
 
     async fn reader(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await
+        self.single().await
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.pool.begin().await
+        // The beginning is as good a test as any.
+        first_alive(|| self.pool.begin()).await
     }
 
     async fn single(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        self.pool.acquire().await
+        first_alive(|| async {
+            let mut connection = self.pool.acquire().await?;
+            connection.ping().await?;
+            Ok(connection)
+        })
+        .await
+    }
+}
+
+/// Connections of the pool may have died there, each of which is found out once.
+async fn first_alive<T, F>(mut get: impl FnMut() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let tries = async {
+        let mut dead = 0;
+        loop {
+            match get().await {
+                Err(error) if is_dead(&error) && dead < MAX_CONNECTIONS => dead += 1,
+                result => return result,
+            }
+        }
+    };
+    timeout(ACQUIRE_TIMEOUT, tries)
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Whether it is the connection that failed, or the server that ends it.
+fn is_dead(error: &sqlx::Error) -> bool {
+    /// `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`.
+    const ENDING: [&str; 3] = ["57P01", "57P02", "57P03"];
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| ENDING.contains(&&*code)),
+        _ => false,
     }
 }
 

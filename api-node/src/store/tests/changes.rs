@@ -193,7 +193,10 @@ async fn after_a_gap(cut: impl FnOnce(&Cluster), heal: impl FnOnce(&Cluster)) {
         .await
         .expect("the server is back");
     assert_eq!(next(&mut changes).await, Change::Everything);
-    assert!(runners.has_changed().expect("the store is there"));
+    timeout(DEADLINE, runners.changed())
+        .await
+        .expect("runners may have changed, too")
+        .expect("the store is there");
     f.store
         .update_app(&app.id, &patch())
         .await

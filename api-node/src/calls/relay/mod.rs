@@ -59,7 +59,7 @@ const PUBLISH_BATCHES: BatchLimits = BatchLimits {
 };
 const CONFIRM_BATCHES: BatchLimits = BatchLimits {
     items: 512,
-    parallel: 8,
+    parallel: 2,
     waiting: 32_768,
     ..PUBLISH_BATCHES
 };

@@ -2,7 +2,6 @@
 //! batches.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::ApiError;
@@ -74,10 +73,6 @@ impl Commit for Publish {
     }
 }
 
-/// Until it is noted that a doorbell is rung: most calls are claimed by then, and their doorbells are gone.
-/// Well below the time after which other nodes ring for what is not noted.
-const LINGER: Duration = Duration::from_millis(150);
-
 /// Notes that doorbells are rung, however long that takes.
 pub(super) struct Confirm {
     pub(super) store: Arc<dyn CallStore>,
@@ -92,11 +87,8 @@ impl Commit for Confirm {
     const KEEPS_ABANDONED: bool = true;
 
     async fn commit(&self, rung: Vec<LeaseRef>) -> Result<Vec<Result<(), ApiError>>, ApiError> {
-        tokio::select! {
-            () = sleep(LINGER) => {}
-            () = self.closing.cancelled() => {}
-        }
         fail_point(Step::ConfirmBeforeForget);
+        // Of calls that were claimed meanwhile there is nothing to be noted.
         let waiting = self.ledger.under_way(&rung);
         let mut outage = Outage::none("confirmed doorbells");
         loop {

@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
-    accepted, all_over, begun, cluster, count, deploy, hand_in, hand_in_many, ledger, size,
+    accepted, all_over, begun, cluster, cluster_with, count, deploy, hand_in, hand_in_many, ledger,
+    size,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,7 +37,8 @@ fn clock(cluster: &Cluster) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_are_accepted_without_the_broker_and_run_when_it_is_back() {
-    let cluster = cluster().await;
+    // Else those that find room would run at once.
+    let cluster = cluster_with(&[("FN_CALL_DIRECT", "false")]).await;
     let ledger = ledger().await;
     let function = deploy(&cluster, "broker", json!({ "ledger": ledger.address() })).await;
     let broker = cluster.broker.as_ref().expect("a broker");

@@ -145,6 +145,7 @@ impl Calls {
         };
         let start = Start {
             store: Arc::clone(&calls),
+            lease: settings.lease,
         };
         let renew = Renew {
             store: Arc::clone(&calls),

@@ -126,6 +126,7 @@ impl Commit for Accept {
 /// Notes that functions are about to see calls; answers whether the lease holds.
 pub(super) struct Start {
     pub(super) store: Arc<dyn CallStore>,
+    pub(super) lease: Duration,
 }
 
 #[async_trait]
@@ -145,7 +146,7 @@ impl Commit for Start {
         }
         let mut held = HashMap::new();
         for (runner, leases) in runners {
-            let leases = self.store.start(leases, runner).await;
+            let leases = self.store.start(leases, runner, self.lease).await;
             held.insert(Arc::clone(runner), leases);
         }
         let answers = starts.into_iter().map(|(runner, lease)| {

@@ -203,9 +203,15 @@ pub trait CallStore: Send + Sync + 'static {
         lease: Duration,
     ) -> Result<Vec<Claimed>, ApiError>;
 
-    /// Notes that the function is about to see these calls; returns those whose leases hold for `runner`:
-    /// not those that have run out, though nobody may have taken them back yet.
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError>;
+    /// Notes that the function is about to see these calls, and sees to it that their leases hold for half
+    /// of `lease` at least; returns those whose leases hold for `runner`: not those that have run out,
+    /// though nobody may have taken them back yet.
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError>;
 
     /// Renews leases of `runner`; returns those that hold. A lease never gets shorter by it.
     async fn renew(

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// What is run; a directory that has only some of them is passed over.
 const PROGRAMS: [&str; 2] = ["rabbitmq-server", "rabbitmqctl"];
@@ -201,6 +202,26 @@ impl Broker {
     /// Halts the broker as it is: connections stay open, nothing answers.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        // A thread stops when it comes back from the kernel, and may still have said something then.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.is_halted() {
+            assert!(Instant::now() < deadline, "the broker does not halt");
+            thread::yield_now();
+        }
+    }
+
+    fn is_halted(&self) -> bool {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = server.as_ref().expect("the broker runs").id();
+        let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("its threads");
+        threads.flatten().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            // Behind the name, which is in parentheses, comes the state.
+            let state = stat
+                .ok()
+                .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()));
+            state.is_none_or(|state| state.starts_with('T'))
+        })
     }
 
     /// Lets the broker go on.

@@ -142,6 +142,12 @@ fn refuse(dispatcher: &Dispatcher, placed: Placed) {
 
 fn put_back(dispatcher: &Dispatcher, placed: Placed, error: &ApiError) {
     let mut desk = dispatcher.desk();
-    desk.book.put_back(placed);
     desk.pause(error);
+    if desk.serving {
+        return desk.book.put_back(placed);
+    }
+    // Nobody would place it here: without its receipt it is delivered again, or published.
+    desk.book.refused(&placed);
+    drop(desk);
+    drop(placed);
 }

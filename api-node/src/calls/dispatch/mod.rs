@@ -408,16 +408,18 @@ impl Counter for Shared {
 
     fn offer(&self, doorbell: Doorbell, receipt: Box<dyn Receipt>) {
         let now = self.now();
-        let refused = {
-            let mut desk = self.desk();
-            match desk.serving {
-                // A message of it that came meanwhile is as good.
-                true => desk.book.add(doorbell, receipt, now).err(),
-                false => Some(receipt),
-            }
-        };
-        drop(refused);
-        self.changed.notify_one();
+        let mut desk = self.desk();
+        if !desk.serving {
+            drop(desk);
+            return drop(receipt);
+        }
+        let added = desk.book.add(doorbell, receipt, now);
+        drop(desk);
+        match added {
+            Ok(()) => self.changed.notify_one(),
+            // A message of it that came meanwhile is as good.
+            Err(doubled) => doubled.ack(),
+        }
     }
 }
 

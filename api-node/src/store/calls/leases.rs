@@ -41,7 +41,7 @@ macro_rules! held {
             " RETURNING call_attempts.call_id, call_attempts.epoch"
         )
     };
-    ($holds:literal, $sqlite:literal, $postgres:literal) => {
+    ($holds:literal, $sqlite:expr, $postgres:expr) => {
         batch!([call_id text, epoch bigint]
             held!(now!(sqlite), "", "", "", $holds, $sqlite),
             held!(
@@ -54,13 +54,16 @@ macro_rules! held {
             ))
     };
 }
-/// No function begins under a lease that has run out: somebody may be about to take the call back. How
-/// long it holds is in an index, which the start leaves alone.
-pub(super) const START: Sql = held!(
-    " AND a.lease_until > clock.now",
-    "started_at = COALESCE(started_at, held.now)",
-    "started_at = COALESCE(started_at, held.now)"
-);
+macro_rules! start {
+    () => {
+        "started_at = COALESCE(started_at, held.now), lease_until = CASE \
+         WHEN lease_until < held.now + $3 / 2 THEN held.now + $3 ELSE lease_until END"
+    };
+}
+/// No function begins under a lease that has run out: somebody may be about to take the call back. One
+/// that ends soon is renewed, since its runner may have had the call late. How long a lease holds is in an
+/// index, which the start leaves alone otherwise.
+pub(super) const START: Sql = held!(" AND a.lease_until > clock.now", start!(), start!());
 pub(super) const RENEW: Sql = held!(
     "",
     "lease_until = MAX(lease_until, held.now + $3)",
@@ -87,16 +90,15 @@ still_out!(
     " FOR UPDATE OF a SKIP LOCKED"
 ));
 
-/// Notes that these calls begin to run; answers those whose leases hold.
+/// Notes that these calls begin to run, and renews their leases if they end soon; answers those that
+/// hold.
 pub(super) async fn start(
     session: &mut impl Session,
     leases: &[LeaseRef],
     runner: &str,
+    lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
-    let rows = batch::leases(leases);
-    let args = [Arg::Text(&rows), Arg::Text(runner)];
-    let held: Vec<(String, i64)> = session.dialect_rows(START, &args).await?;
-    Ok(held.into_iter().map(lease_ref).collect())
+    extend(session, START, leases, runner, lease).await
 }
 
 /// Renews these leases; answers those that hold. None gets shorter: a renewal that had to wait for
@@ -107,13 +109,23 @@ pub(super) async fn renew(
     runner: &str,
     lease: Duration,
 ) -> Result<Vec<LeaseRef>, sqlx::Error> {
+    extend(session, RENEW, leases, runner, lease).await
+}
+
+async fn extend(
+    session: &mut impl Session,
+    sql: Sql,
+    leases: &[LeaseRef],
+    runner: &str,
+    lease: Duration,
+) -> Result<Vec<LeaseRef>, sqlx::Error> {
     let rows = batch::leases(leases);
     let args = [
         Arg::Text(&rows),
         Arg::Text(runner),
         Arg::Int(millis_of(lease)),
     ];
-    let held: Vec<(String, i64)> = session.dialect_rows(RENEW, &args).await?;
+    let held: Vec<(String, i64)> = session.dialect_rows(sql, &args).await?;
     Ok(held.into_iter().map(lease_ref).collect())
 }
 

@@ -80,13 +80,18 @@ impl<D: Database> CallStore for SqlStore<D> {
         .await
     }
 
-    async fn start(&self, leases: Vec<LeaseRef>, runner: &str) -> Result<Vec<LeaseRef>, ApiError> {
+    async fn start(
+        &self,
+        leases: Vec<LeaseRef>,
+        runner: &str,
+        lease: Duration,
+    ) -> Result<Vec<LeaseRef>, ApiError> {
         if leases.is_empty() {
             return Ok(leases);
         }
         self.run(|| async {
             let mut single = self.database.single().await?;
-            Ok(leases::start(&mut *single, &leases, runner).await?)
+            Ok(leases::start(&mut *single, &leases, runner, lease).await?)
         })
         .await
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api_node::calls::CallsSettings;
-use domain::{CallId, CallKind, CallRecord, CallState, Timestamp};
+use domain::{CallId, CallKind, CallRecord, CallState, IdSource, Timestamp};
 use hybrid_client::CallPlane as _;
 use serde_json::json;
 
@@ -50,7 +50,7 @@ async fn calls_are_found_by_what_they_are() {
         let node = Node::start_with(url, CallsSettings::default()).await;
         let other_app = node.api.app("b").await;
         let other = node.api.func(&other_app, "g").await;
-        let old = sync_call(&node, "00000000000000000000000001", 1000);
+        let old = sync_call(&node, &IdSource::first_at(1_000_000), 1000);
         node.api
             .calls()
             .record(vec![old.clone()])

@@ -46,7 +46,7 @@ async fn what_runs_loses_its_lease(f: Fixture) {
     let lease = target.running(&f, CallOptions::default()).await;
     let id = &lease.call_id;
     f.store
-        .start(vec![lease.clone()], RUNNER)
+        .start(vec![lease.clone()], RUNNER, LEASE)
         .await
         .expect("an answer");
     let started = call(&f, id).await.started_at;

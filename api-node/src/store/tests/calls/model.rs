@@ -365,7 +365,11 @@ impl World {
             Step::Claim(a, b, runner, holds) => self.claim(a, b, runner, holds).await,
             Step::Start(which, by, late) => {
                 let lease = self.lease(which, late);
-                let held = self.f.store.start(vec![lease.clone()], RUNNERS[by]).await;
+                let held = self
+                    .f
+                    .store
+                    .start(vec![lease.clone()], RUNNERS[by], LEASE)
+                    .await;
                 let holds = held.expect("an answer") == [lease.clone()];
                 let in_time = self.calls.get(&lease.call_id);
                 let in_time = in_time.is_some_and(|call| call.lease_holds);

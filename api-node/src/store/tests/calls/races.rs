@@ -196,7 +196,7 @@ async fn batches_in_any_order_do_not_stop_each_other(f: Fixture) {
         }
         tasks.spawn(async move {
             match n % 6 {
-                0 => store.start(leases, RUNNER).await.map(drop),
+                0 => store.start(leases, RUNNER, LEASE).await.map(drop),
                 1 => store.renew(leases, RUNNER, LEASE).await.map(drop),
                 2 => store.confirm_doorbells(leases).await,
                 3 => store.recover_leases(60).await.map(drop),

@@ -25,7 +25,7 @@ contract!(
     a_lease_that_ran_out_is_taken_back,
     a_call_that_loses_its_runners_is_given_up,
     a_lease_that_is_renewed_holds,
-    the_start_needs_the_lease,
+    the_start_needs_the_lease_and_renews_it,
 );
 
 async fn a_call_runs_and_is_answered(f: Fixture) {
@@ -45,14 +45,20 @@ async fn a_call_runs_and_is_answered(f: Fixture) {
     assert_eq!(record.status, CallState::Running);
     assert_eq!(record.runner_id.as_deref(), Some(RUNNER));
     assert!(record.started_at.is_unset());
-    let held = f.store.start(vec![leased.lease.clone()], RUNNER).await;
+    let held = f
+        .store
+        .start(vec![leased.lease.clone()], RUNNER, LEASE)
+        .await;
     assert_eq!(
         held.expect("an answer"),
         std::slice::from_ref(&leased.lease)
     );
     let started = call(&f, &id).await.started_at;
     assert!(!started.is_unset());
-    let held = f.store.start(vec![leased.lease.clone()], RUNNER).await;
+    let held = f
+        .store
+        .start(vec![leased.lease.clone()], RUNNER, LEASE)
+        .await;
     assert_eq!(
         held.expect("an answer"),
         std::slice::from_ref(&leased.lease)
@@ -238,14 +244,14 @@ async fn a_lost_lease_changes_nothing(f: Fixture) {
         Ended::Unknown
     );
     let all = vec![stale.clone(), lease.clone(), unknown];
-    let held = f.store.start(all.clone(), "another").await;
+    let held = f.store.start(all.clone(), "another", LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let held = f.store.renew(all.clone(), "another", LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     assert_eq!(call(&f, &lease.call_id).await, before);
     let held = f.store.renew(all.clone(), RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
-    let held = f.store.start(all, RUNNER).await;
+    let held = f.store.start(all, RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
     let end = AttemptEnd {
         lease: lease.clone(),
@@ -259,7 +265,7 @@ async fn a_lost_lease_changes_nothing(f: Fixture) {
     let ended = f.store.finish(twice, 0).await.expect("an answer");
     assert!(matches!(ended[0], Ended::Accepted { .. }));
     assert_eq!(ended[1], Ended::Refused(Refused::Over));
-    let held = f.store.start(vec![lease.clone()], RUNNER).await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let held = f.store.renew(vec![lease], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
@@ -278,7 +284,7 @@ async fn a_lease_that_ran_out_is_taken_back(f: Fixture) {
     let record = call(&f, &id).await;
     assert_eq!((record.status, record.attempts), (CallState::Queued, 0));
     assert_eq!(record.runner_id, None);
-    let held = f.store.start(vec![first.clone()], RUNNER).await;
+    let held = f.store.start(vec![first.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     let all = f.store.call_attempts(&id).await.expect("kept");
     assert_eq!(all[0].status, AttemptState::LeaseLost);
@@ -310,7 +316,7 @@ async fn a_call_that_loses_its_runners_is_given_up(f: Fixture) {
             due_now(&f, &id).await;
             let lease = leased(claim_one(&f, &id).await).lease;
             if starts {
-                let held = f.store.start(vec![lease.clone()], RUNNER).await;
+                let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
                 assert_eq!(held.expect("an answer"), [lease]);
             }
             lease_runs_out(&f, &id).await;
@@ -335,21 +341,21 @@ async fn a_lease_that_is_renewed_holds(f: Fixture) {
     assert_eq!(call(&f, &id).await.status, CallState::Running);
 }
 
-async fn the_start_needs_the_lease(f: Fixture) {
+async fn the_start_needs_the_lease_and_renews_it(f: Fixture) {
     let target = Target::new(&f, "a").await;
     let id = target.accept(&f, CallOptions::default()).await;
     let claimed = f.store.claim(vec![id.clone()], RUNNER, Duration::ZERO);
     let lease = leased(claimed.await.expect("an answer").remove(0)).lease;
     // It has run out, though nobody has taken it back.
-    let held = f.store.start(vec![lease.clone()], RUNNER).await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), []);
     assert!(call(&f, &id).await.started_at.is_unset());
-    let soon = super::super::super::wall_clock()().unix_millis() + 90_000;
+    // What begins to run has a whole lease before it, which no later word makes shorter.
+    let soon = super::super::super::wall_clock()().unix_millis() + 30_000;
     f.sql(&format!("UPDATE call_attempts SET lease_until = {soon}"))
         .await;
-    let held = f.store.start(vec![lease.clone()], RUNNER).await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, 2 * LEASE).await;
     assert_eq!(held.expect("an answer"), std::slice::from_ref(&lease));
-    // No later word makes it shorter.
     let held = f
         .store
         .renew(vec![lease.clone()], RUNNER, Duration::ZERO)
@@ -358,6 +364,6 @@ async fn the_start_needs_the_lease(f: Fixture) {
     f.sql("UPDATE call_attempts SET lease_until = lease_until - 60000")
         .await;
     assert_eq!(f.store.recover_leases(10).await.expect("an answer"), []);
-    let held = f.store.start(vec![lease.clone()], RUNNER).await;
+    let held = f.store.start(vec![lease.clone()], RUNNER, LEASE).await;
     assert_eq!(held.expect("an answer"), [lease]);
 }
